@@ -23,6 +23,9 @@ func (l TopicLimits) CheckFilter(filter string) error {
 	if err := l.checkText("Topic filter", filter, "/"); err != nil {
 		return err
 	}
+	if strings.HasPrefix(filter, "$share/") || strings.HasPrefix(filter, "$queue/") {
+		return invalid("Topic filter", filter, "a shared subscription would take messages away from other clients of the broker")
+	}
 	levels := strings.Split(filter, "/")
 	for i, level := range levels {
 		switch {
@@ -42,6 +45,9 @@ func (l TopicLimits) CheckTopic(topic string) error {
 	}
 	if strings.ContainsAny(topic, "+#") {
 		return invalid("Topic", topic, `"+" and "#" are for subscribing; publish to one topic`)
+	}
+	if strings.HasPrefix(topic, "$") { // some brokers answer by closing the connection that all topics share
+		return invalid("Topic", topic, `topics that begin with "$" belong to the broker and cannot be published to`)
 	}
 	return nil
 }

@@ -79,3 +79,41 @@ func (t *ticker) Close() {
 	t.closed = true
 	t.timer.Stop()
 }
+
+// Count returns a Sub that yields value(0), value(1) … value(n-1), the first at
+// once and then one per interval, and ends with err after the last: nil
+// completes it. It needs no goroutine.
+func Count[T any](interval time.Duration, n int, value func(i int) T, err error) Sub[T] {
+	return &counter[T]{Sub: Every(interval), n: n, value: value, err: err}
+}
+
+// counter counts the ticks of a clock.
+type counter[T any] struct {
+	Sub[time.Time]
+	i, n  int
+	value func(int) T
+	err   error
+}
+
+func (c *counter[T]) Next(buf []Event[T]) (int, bool) {
+	if c.i == c.n {
+		return 0, false
+	}
+	if len(buf) == 0 {
+		return 0, true
+	}
+	var tick [1]Event[time.Time]
+	if n, open := c.Sub.Next(tick[:]); n == 0 {
+		return 0, open
+	}
+	buf[0] = Event[T]{Value: c.value(c.i)}
+	c.i++
+	return 1, true
+}
+
+func (c *counter[T]) Err() error {
+	if c.i < c.n {
+		return nil
+	}
+	return c.err
+}

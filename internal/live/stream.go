@@ -3,10 +3,10 @@ package live
 import "context"
 
 // Feeder is put into the context by an engine that feeds resolvers' channels
-// itself and so needs no goroutine per subscription. Attach is called by
-// Stream while the operation is dispatched.
+// itself and so needs no goroutine per subscription. Stream calls Attach while
+// the operation is dispatched; false means that the engine will not feed it.
 type Feeder interface {
-	Attach(Feed)
+	Attach(Feed) bool
 }
 
 // Feed is the engine's end of one subscription: it moves one event at a time
@@ -54,9 +54,7 @@ func WithFeeder(ctx context.Context, f Feeder) context.Context {
 // such an event is left out.
 func Stream[S, T any](ctx context.Context, sub Sub[S], convert func(Event[S]) (T, error)) <-chan T {
 	f := &feed[S, T]{sub: sub, convert: convert, out: make(chan T, 1)}
-	if feeder, ok := ctx.Value(feederKey{}).(Feeder); ok {
-		feeder.Attach(f)
-	} else {
+	if feeder, ok := ctx.Value(feederKey{}).(Feeder); !ok || !feeder.Attach(f) {
 		go f.run(ctx)
 	}
 	return f.out

@@ -1,0 +1,98 @@
+package bridges
+
+import (
+	"context"
+
+	"github.com/sluice-gateway/sluice/internal/live"
+)
+
+// Guard is what stands before every bridge: bounds on what clients name and send.
+type Guard struct {
+	Topics       TopicLimits
+	PublishBytes int // of one payload
+}
+
+func (g Guard) checkPayload(payload []byte) error {
+	if len(payload) > g.PublishBytes {
+		return live.Errorf(CodePayloadTooLarge, "The payload has %d bytes: at most %d are accepted.", len(payload), g.PublishBytes)
+	}
+	return nil
+}
+
+// GuardedMQTT is an MQTT broker as anonymous clients may use it.
+type GuardedMQTT struct {
+	Guard
+	Bridge Bridge
+	Rules  *MQTTRules
+}
+
+// Subscribe opens the stream of a filter that may be read.
+func (g GuardedMQTT) Subscribe(ctx context.Context, filter string, qos QoS) (live.Sub[*Message], error) {
+	if err := g.Topics.CheckFilter(filter); err != nil {
+		return nil, err
+	}
+	if err := g.Rules.CheckRead(filter); err != nil {
+		return nil, err
+	}
+	return g.Bridge.Subscribe(ctx, filter, qos)
+}
+
+// Publish sends to a topic that may be published to.
+func (g GuardedMQTT) Publish(ctx context.Context, p Publication) (Receipt, error) {
+	if err := g.Topics.CheckTopic(p.Topic); err != nil {
+		return Receipt{}, err
+	}
+	if err := g.Rules.CheckPublish(p.Topic); err != nil {
+		return Receipt{}, err
+	}
+	if err := g.checkPayload(p.Payload); err != nil {
+		return Receipt{}, err
+	}
+	return g.Bridge.Publish(ctx, p)
+}
+
+// GuardedRedis is a Redis server as anonymous clients may use it.
+type GuardedRedis struct {
+	Guard
+	Bridge interface {
+		Bridge
+		SubscribePattern(ctx context.Context, pattern string) (live.Sub[*Message], error)
+	}
+	Rules *RedisRules
+}
+
+// Subscribe opens the stream of a channel that may be read.
+func (g GuardedRedis) Subscribe(ctx context.Context, channel string, qos QoS) (live.Sub[*Message], error) {
+	if err := g.Topics.CheckChannel(channel); err != nil {
+		return nil, err
+	}
+	if err := g.Rules.CheckRead(channel); err != nil {
+		return nil, err
+	}
+	return g.Bridge.Subscribe(ctx, channel, qos)
+}
+
+// SubscribePattern opens the stream of a pattern that may be read.
+func (g GuardedRedis) SubscribePattern(ctx context.Context, pattern string) (live.Sub[*Message], error) {
+	if err := g.Topics.CheckChannel(pattern); err != nil {
+		return nil, err
+	}
+	if err := g.Rules.CheckReadPattern(pattern); err != nil {
+		return nil, err
+	}
+	return g.Bridge.SubscribePattern(ctx, pattern)
+}
+
+// Publish sends to a channel that may be published to.
+func (g GuardedRedis) Publish(ctx context.Context, p Publication) (Receipt, error) {
+	if err := g.Topics.CheckChannel(p.Topic); err != nil {
+		return Receipt{}, err
+	}
+	if err := g.Rules.CheckPublish(p.Topic); err != nil {
+		return Receipt{}, err
+	}
+	if err := g.checkPayload(p.Payload); err != nil {
+		return Receipt{}, err
+	}
+	return g.Bridge.Publish(ctx, p)
+}

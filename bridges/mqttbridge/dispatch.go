@@ -1,0 +1,90 @@
+package mqttbridge
+
+import (
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/internal/live"
+)
+
+// receive is paho's handler. It never blocks.
+func (b *Bridge) receive(m paho.Message) {
+	lost := b.inbox.put(item{
+		ack: m.Ack,
+		message: &bridges.Message{
+			Topic:      m.Topic(),
+			Payload:    m.Payload(),
+			QoS:        bridges.QoS(m.Qos()),
+			Retained:   m.Retained(),
+			ReceivedAt: time.Now(),
+		},
+	})
+	for _, m := range lost {
+		b.tellLost(m)
+	}
+}
+
+// tellLost makes the next message of those who miss one carry a gap.
+func (b *Bridge) tellLost(m *bridges.Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for f := range b.filters.matching(m.Topic) {
+		for _, s := range f.subs {
+			s.queue.Mark(live.Gap{Reason: live.GapOverflow, Missed: 1})
+		}
+	}
+}
+
+// dispatch delivers what the inbox holds, in order.
+func (b *Bridge) dispatch() {
+	var to []*subscription // used again and again
+	for {
+		it, ok := b.inbox.take(b.ctx)
+		if !ok {
+			return
+		}
+		if it.outage != nil {
+			b.tellOutage(it.outage)
+			continue
+		}
+		to = b.route(to[:0], it.message)
+		ev := live.Event[*bridges.Message]{Value: it.message}
+		for _, s := range to {
+			s.queue.Push(ev, it.message.Size())
+		}
+		clear(to)
+		it.ack()
+	}
+}
+
+// route appends those who get the message.
+func (b *Bridge) route(to []*subscription, m *bridges.Message) []*subscription {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.arrived++
+	for f := range b.filters.matching(m.Topic) {
+		if m.Retained {
+			to = f.takeRetained(to, m, b.arrived)
+		} else {
+			to = append(to, f.subs...)
+			f.saw(m, b.arrived)
+		}
+	}
+	return to
+}
+
+// tellOutage makes the next message of everyone who was there before the
+// connection carry a gap.
+func (b *Bridge) tellOutage(o *outage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for f := range b.filters.all() {
+		for _, s := range f.subs {
+			if s.id <= o.joined {
+				s.queue.Mark(live.Gap{Reason: live.GapOutage, LastGood: later(o.lastGood, s.since)})
+			}
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package mqttbridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+)
+
+// defaultPorts are those of the accepted schemes.
+var defaultPorts = map[string]string{
+	"mqtt": "1883", "tcp": "1883",
+	"mqtts": "8883", "ssl": "8883",
+	"ws": "80", "wss": "443",
+}
+
+const acceptedURLs = "mqtt://[user:password@]host[:port] is accepted; instead of mqtt also tcp, mqtts, ssl, ws or wss"
+
+// parseURL reads a broker's address and adds the port if there is none. Its
+// errors never show the URL itself unless the password was found and masked.
+func parseURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, errors.New("no broker URL given: " + acceptedURLs)
+	}
+	u, err := url.Parse(s)
+	if err != nil { // the error quotes the URL, which may hold a password
+		return nil, errors.New("the broker URL cannot be read: " + acceptedURLs)
+	}
+	port, ok := defaultPorts[u.Scheme]
+	if !ok {
+		if u.Host == "" { // "user:password@host" and "host:1883" parse as scheme and rest
+			return nil, errors.New("the broker URL has no scheme that is known: " + acceptedURLs)
+		}
+		return nil, fmt.Errorf("the broker URL %q has the scheme %q: %s", u.Redacted(), u.Scheme, acceptedURLs)
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("the broker URL %q names no host: %s", u.Redacted(), acceptedURLs)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), port)
+	}
+	return u, nil
+}

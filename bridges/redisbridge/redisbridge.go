@@ -1,0 +1,315 @@
+// Package redisbridge turns Redis channels and patterns into streams.
+//
+// One connection carries every subscription, channels and patterns alike, and
+// each name is subscribed once however many listen. Subscribe returns when
+// Redis has confirmed the name. Names that are asked for together travel
+// together, so that 20,000 subscribers do not cost 20,000 round trips.
+//
+// Order: messages of a channel reach each subscriber in publish order. A
+// message that matches a channel and a pattern is delivered once to each.
+//
+// Buffering: one goroutine reads the connection and puts messages into the
+// subscribers' bounded queues (live.Queue). While a queue is full it reads no
+// further; what Redis has to say waits in the kernel and then in Redis itself,
+// which cuts a connection that lags too far behind (by default 32 MB). Being
+// cut is a gap.
+//
+// Endings: Redis Pub/Sub keeps nothing, so whatever was published without a
+// connection is lost. A lost connection ends no subscription. It is replaced,
+// every name is subscribed again, and the next message carries an OUTAGE gap.
+// A connection that is silent although it was sent a PING is lost too. A name
+// that Redis refuses ends the subscriptions of that name alone, with
+// TOPIC_REFUSED. Close ends all.
+//
+// Goroutines: two per bridge, one reading and one writing; Close waits for
+// both.
+package redisbridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/internal/live"
+)
+
+// Config is what a Bridge needs. Zero fields take the defaults in brackets.
+type Config struct {
+	// URL of the server: redis://user:password@host:port, rediss:// for TLS,
+	// unix:///path/to/socket [redis://localhost:6379].
+	URL    string
+	Logger *slog.Logger        // [discards]
+	Limits bridges.TopicLimits // [bridges.DefaultTopicLimits]
+	// Linger is how long a name without subscribers stays subscribed [5 s].
+	Linger time.Duration
+	// Queue bounds what waits for each subscriber [live.Limit's defaults].
+	Queue live.Limit
+	// PingEvery is how often Redis is asked whether it is there [5 s].
+	PingEvery time.Duration
+	// PongWithin is how long it may take to answer [3 s].
+	PongWithin time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.URL == "" {
+		c.URL = "redis://localhost:6379"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Limits == (bridges.TopicLimits{}) {
+		c.Limits = bridges.DefaultTopicLimits
+	}
+	if c.PingEvery == 0 {
+		c.PingEvery = 5 * time.Second
+	}
+	if c.PongWithin == 0 {
+		c.PongWithin = 3 * time.Second
+	}
+	return c
+}
+
+// confirmWithin bounds the wait for a subscription's confirmation. A server
+// that answers nothing at all is given up sooner; this is for one that answers
+// while a full queue keeps us from hearing it.
+const confirmWithin = 10 * time.Second
+
+var errUnconfirmed = &live.Error{
+	Code:    bridges.CodeUpstreamUnavailable,
+	Message: "Redis did not confirm the subscription within " + confirmWithin.String() + ". Try again in a moment.",
+}
+
+// key is what Redis can be asked for. A channel and a pattern of the same name
+// are two things.
+type key struct {
+	name    string
+	pattern bool
+}
+
+// Bridge is a Redis server. Make one with New.
+type Bridge struct {
+	cfg    Config
+	opts   *redis.Options
+	hub    *live.Hub[key, *bridges.Message]
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	tried  chan struct{} // closed when the first connection was made or failed
+
+	mu      sync.Mutex
+	closed  bool
+	status  bridges.Status
+	session *session         // nil: no connection
+	away    bool             // no connection, and not about to make the first
+	whole   time.Time        // when all that was held was last known to arrive
+	held    map[key]*request // what Redis is to send, by its newest request
+}
+
+var _ bridges.Bridge = (*Bridge)(nil)
+
+// New starts a bridge to a Redis server and reports a URL that is not one. It
+// does not wait for the server: that may come later, and go and come back.
+func New(cfg Config) (*Bridge, error) {
+	cfg = cfg.withDefaults()
+	opts, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	silenceDriver()
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &Bridge{
+		cfg:    cfg,
+		opts:   opts,
+		cancel: cancel,
+		tried:  make(chan struct{}),
+		status: bridges.Status{State: bridges.Connecting, Since: time.Now()},
+		held:   make(map[key]*request),
+	}
+	b.hub = live.NewHub(live.HubConfig[key, *bridges.Message]{
+		Open:   b.open,
+		Size:   (*bridges.Message).Size,
+		Linger: cfg.Linger,
+		Limit:  cfg.Queue,
+	})
+	b.work.Go(func() { b.run(ctx) })
+	return b, nil
+}
+
+// Kind implements bridges.Bridge.
+func (b *Bridge) Kind() bridges.Kind { return bridges.KindRedis }
+
+// Status implements bridges.Bridge. The state is Connected once everything
+// that is subscribed arrives again, not as soon as there is a connection.
+func (b *Bridge) Status() bridges.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status
+}
+
+// Upstreams implements bridges.Bridge; patterns are among the names.
+func (b *Bridge) Upstreams() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := make([]string, 0, len(b.held))
+	for k := range b.held {
+		names = append(names, k.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Subscribe opens a stream of the messages of one channel, as described by
+// bridges.Bridge. Redis delivers at most once, whatever the QoS.
+func (b *Bridge) Subscribe(ctx context.Context, channel string, _ bridges.QoS) (live.Sub[*bridges.Message], error) {
+	return b.subscribe(ctx, key{name: channel})
+}
+
+// SubscribePattern opens a stream of the messages of all channels that match a
+// pattern, in the syntax of bridges.MatchRedis. Everything else is as with
+// Subscribe.
+func (b *Bridge) SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error) {
+	return b.subscribe(ctx, key{name: pattern, pattern: true})
+}
+
+func (b *Bridge) subscribe(ctx context.Context, k key) (live.Sub[*bridges.Message], error) {
+	if err := b.cfg.Limits.CheckChannel(k.name); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, confirmWithin, errUnconfirmed)
+	defer cancel()
+	q, err := b.hub.Subscribe(ctx, k)
+	if err != nil {
+		return nil, causeOf(ctx, err)
+	}
+	if err := b.confirmed(ctx, k); err != nil {
+		q.Close()
+		return nil, causeOf(ctx, err)
+	}
+	return q, nil
+}
+
+// causeOf prefers the reason why a wait was cut short to the fact.
+func causeOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// open is the hub's: it asks Redis for a name and waits for the answer. It
+// does not wait while Redis is away.
+func (b *Bridge) open(ctx context.Context, k key) (stop func(), err error) {
+	b.mu.Lock()
+	r := b.hold(k)
+	b.mu.Unlock()
+	if err := r.wait(ctx); err != nil {
+		b.mu.Lock()
+		delete(b.held, k)
+		b.mu.Unlock()
+		return nil, err
+	}
+	return func() { b.release(k) }, nil
+}
+
+// release asks Redis to send a name no more and waits for the answer: messages
+// that come before it must not reach a later subscriber, who would take them
+// for the beginning of an unbroken stream.
+func (b *Bridge) release(k key) {
+	b.mu.Lock()
+	delete(b.held, k)
+	if b.closed || b.session == nil {
+		b.mu.Unlock()
+		return
+	}
+	r := &request{key: k, drop: true, done: make(chan struct{})}
+	b.session.ask(r)
+	b.mu.Unlock()
+	<-r.done // at the latest when the connection is lost
+}
+
+// hold makes Redis send a name from now on. The caller holds the lock.
+func (b *Bridge) hold(k key) *request {
+	r := &request{key: k, done: make(chan struct{})}
+	b.held[k] = r
+	switch {
+	case b.session != nil:
+		b.session.ask(r)
+	case b.away || b.closed:
+		r.answer(nil)
+	}
+	return r
+}
+
+// confirmed waits until an upstream that others had opened is sent by Redis.
+// The connection may be new, or Redis may have refused the name before.
+func (b *Bridge) confirmed(ctx context.Context, k key) error {
+	b.mu.Lock()
+	r := b.held[k]
+	if r != nil && r.refused() {
+		r = b.hold(k)
+	}
+	b.mu.Unlock()
+	if r == nil { // closing: the queue says so
+		return nil
+	}
+	return r.wait(ctx)
+}
+
+// Publish implements bridges.Bridge. QoS and Retain mean nothing to Redis and
+// are ignored. A message is sent once: a publication that failed half-way is
+// not repeated, since that could deliver it twice.
+func (b *Bridge) Publish(ctx context.Context, p bridges.Publication) (bridges.Receipt, error) {
+	if err := b.cfg.Limits.CheckChannel(p.Topic); err != nil {
+		return bridges.Receipt{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bridges.PublishTimeout)
+	defer cancel()
+	client, err := b.publisher(ctx)
+	if err != nil {
+		return bridges.Receipt{}, err
+	}
+	receivers, err := client.Publish(ctx, p.Topic, p.Payload).Result()
+	if err != nil {
+		if redis.HasErrorPrefix(err, "NOPERM") {
+			return bridges.Receipt{}, refusal("to publish to "+name(key{name: p.Topic}), err)
+		}
+		return bridges.Receipt{}, bridges.Unavailable(bridges.KindRedis, err)
+	}
+	return bridges.Receipt{AcknowledgedAt: time.Now(), Receivers: int(receivers)}, nil
+}
+
+var errNoConnection = errors.New("redisbridge: no connection")
+
+// publisher is the client that publishes, or an error while Redis is away.
+func (b *Bridge) publisher(ctx context.Context) (*redis.Client, error) {
+	select {
+	case <-b.tried: // a publication right after New waits for the connection
+	case <-ctx.Done():
+		return nil, bridges.Unavailable(bridges.KindRedis, ctx.Err())
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, live.ErrHubClosed
+	}
+	if b.session == nil {
+		return nil, bridges.Unavailable(bridges.KindRedis, errNoConnection)
+	}
+	return b.session.publisher, nil
+}
+
+// Close implements bridges.Bridge.
+func (b *Bridge) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.cancel()
+	b.hub.Close() // releases a receive loop that waits for a full queue
+	b.work.Wait()
+	return nil
+}

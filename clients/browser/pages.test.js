@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Env, missing, screenshots, until } from "./env.js";
+
+const absent = missing();
+if (absent && process.env.REQUIRE_BROKERS === "1") throw new Error(`REQUIRE_BROKERS=1, but missing: ${absent}`);
+
+describe("pages", { skip: absent ? `not installed here: ${absent}` : false, timeout: 240_000 }, () => {
+  const env = new Env();
+  const open = [];
+  before(() => env.start());
+  after(() => env.stop());
+  afterEach(async () => {
+    for (const { page } of open.splice(0)) await page.context().close();
+  });
+
+  async function visit(path, options) {
+    const visited = await env.open(path, options);
+    open.push(visited);
+    return visited;
+  }
+
+  function assertClean({ foreign, errors }) {
+    assert.deepEqual(foreign, [], "requests to other hosts");
+    assert.deepEqual(errors, [], "errors in the console");
+  }
+
+  const shot = (page, name) => page.screenshot({ path: join(screenshots, `${name}.png`) });
+
+  // A broker does not tell when a subscription of somebody else is in place, so
+  // the same payload is published until the page shows it.
+  function appears(page, payload, publish) {
+    return until(`"${payload}" appears on the page`, async () => {
+      publish(payload);
+      return (await text(page)).includes(payload);
+    });
+  }
+
+  // What can be read on the page. Monaco writes its spaces as no-break spaces.
+  const text = async (page) => (await page.locator("body").innerText()).replaceAll("\u00a0", " ");
+
+  const eventsIn = (watch, type) => watch.received.filter((message) => message.type === type).length;
+
+  for (const ide of [
+    {
+      name: "GraphiQL",
+      path: "/graphiql",
+      starts: "subscribe", // graphql-transport-ws
+      event: "next",
+      tab: (page, name) =>
+        page.getByRole("tab", { name, exact: true }).or(page.getByRole("button", { name, exact: true })),
+      run: (page) => page.locator(".graphiql-execute-button"),
+      choose: (page, name) => page.getByRole("menuitem", { name }),
+    },
+    {
+      name: "Playground",
+      path: "/playground",
+      starts: "start", // the legacy graphql-ws
+      event: "data",
+      tab: (page, name) => page.getByText(name, { exact: true }).first(),
+      run: (page) => page.getByTitle(/^Execute Query/).first(),
+      choose: (page, name) => page.getByText(name, { exact: true }).last(),
+    },
+  ]) {
+    describe(ide.name, () => {
+      test("opens with the examples and shows timeUpdates", async () => {
+        const { page, watch } = await visit(ide.path);
+        assert.equal(new URL(page.url()).pathname, `${ide.path}/`);
+        for (const name of ["Clock", "MQTT", "Redis", "PublishMQTT", "Room"]) await ide.tab(page, name).waitFor();
+        await ide.run(page).click();
+        await until("three events have come", () => eventsIn(watch, ide.event) >= 3);
+        assert.match(await text(page), /"timeUpdates": ?"\d{4}-\d\d-\d\dT/);
+        assert.ok(
+          watch.sent.some((message) => message.type === ide.starts),
+          `no ${ide.starts} was sent`,
+        );
+        await shot(page, `${ide.name.toLowerCase()}-clock`);
+        assertClean(watch);
+      });
+
+      test("shows what mosquitto_pub publishes", async () => {
+        const { page, watch } = await visit(ide.path);
+        await ide.tab(page, "MQTT").click();
+        await ide.run(page).click();
+        await appears(page, `mqtt for ${ide.name}`, (payload) => env.mqttPublish("demo/hello", payload));
+        await shot(page, `${ide.name.toLowerCase()}-mqtt`);
+        assertClean(watch);
+      });
+
+      test("shows what redis-cli publishes", async () => {
+        const { page, watch } = await visit(ide.path);
+        await ide.tab(page, "Redis").click();
+        await ide.run(page).click();
+        await ide.choose(page, "Redis").click(); // the tab has a mutation, too
+        await appears(page, `redis for ${ide.name}`, (payload) => env.redisPublish("demo:hello", payload));
+        await shot(page, `${ide.name.toLowerCase()}-redis`);
+        assertClean(watch);
+      });
+    });
+  }
+
+  describe("home page", () => {
+    const state = (page) => page.locator("#state-text");
+    const rows = (page) => page.locator("#frames tr");
+
+    test("shows the messages of its connection, and pauses", async () => {
+      const { page, watch } = await visit("/");
+      await until("the clock runs", async () => /^\d{4}-/.test(await page.locator("#clock").innerText()));
+      assert.equal(await state(page).innerText(), "Connected");
+      await until("the list is full", async () => (await rows(page).count()) === 8);
+      await sleep(1500);
+      assert.equal(await rows(page).count(), 8, "the list grows");
+      assert.match(await rows(page).first().innerText(), /received[^]*"type":"next"[^]*\d+ B/);
+      await shot(page, "home-light");
+
+      await page.getByRole("button", { name: "Pause" }).press("Enter");
+      assert.equal(await state(page).innerText(), "Paused");
+      await until("complete is sent", () => watch.sent.some(({ type }) => type === "complete"));
+      await sleep(300); // an event may have been on its way
+      const paused = await page.locator("#frames").innerText();
+      await sleep(2500);
+      assert.equal(await page.locator("#frames").innerText(), paused, "it moves while paused");
+
+      const before = eventsIn(watch, "next");
+      await page.getByRole("button", { name: "Resume" }).press("Enter");
+      await until("events come again", () => eventsIn(watch, "next") > before + 1);
+      assert.equal(await state(page).innerText(), "Connected");
+      assertClean(watch);
+    });
+
+    test("has the commands for the brokers of this gateway", async () => {
+      const { page, watch } = await visit("/");
+      const shown = await text(page);
+      assert.ok(shown.includes(`mosquitto_pub -h 127.0.0.1 -p ${env.mqttPort}`), "no mosquitto_pub command");
+      assert.ok(shown.includes(`redis-cli -h 127.0.0.1 -p ${env.redisPort}`), "no redis-cli command");
+      assert.ok(shown.includes(`curl http://${env.addr}/graphql`), "no curl command");
+      await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+      await page.getByRole("button", { name: "Copy the mosquitto_pub command" }).click();
+      const copied = await page.evaluate(() => navigator.clipboard.readText());
+      assert.match(copied, /^mosquitto_pub -h 127\.0\.0\.1 -p \d+ \\\n {2}-t demo\/hello -m hi$/);
+      assertClean(watch);
+    });
+
+    for (const colorScheme of ["light", "dark"]) {
+      for (const width of [320, 360, 768]) {
+        test(`fits ${width} pixels, ${colorScheme}`, async () => {
+          const { page, watch } = await visit("/", { colorScheme, viewport: { width, height: 740 } });
+          await until("the clock runs", async () => /^\d{4}-/.test(await page.locator("#clock").innerText()));
+          assert.ok(
+            await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+            "it scrolls sideways",
+          );
+          await shot(page, `home-${colorScheme}-${width}`);
+          assertClean(watch);
+        });
+      }
+    }
+
+    // The last one: it takes the gateway away.
+    test("says when the gateway is away, and comes back", async () => {
+      const { page, watch } = await visit("/");
+      await until("it is connected", async () => (await state(page).innerText()) === "Connected");
+      const addr = env.addr;
+      await env.stopGateway();
+      await until("it says so", async () => (await state(page).innerText()) === "Not connected");
+      await until("it counts down", async () => /Next try in \d+ s/.test(await page.locator("#away-text").innerText()));
+      assert.ok(await page.getByRole("button", { name: "Pause" }).isDisabled());
+      await shot(page, "home-away");
+      await env.startGateway(addr);
+      await page.getByRole("button", { name: "Try now" }).click();
+      await until("it is connected again", async () => (await state(page).innerText()) === "Connected");
+      assert.equal(await page.locator("#away").isVisible(), false);
+      assert.deepEqual(watch.foreign, [], "requests to other hosts");
+    });
+  });
+});

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
+)
+
+// cli is the command line. Kong fills it: a flag beats the environment, which
+// beats the file, which beats the default.
+type cli struct {
+	Config kong.ConfigFlag `help:"Read settings from this YAML file: the names of the flags below, without the dashes." env:"SLUICE_CONFIG" placeholder:"FILE"`
+
+	Serve   config   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Version struct{} `cmd:"" help:"Print the version."`
+}
+
+// config is everything that serve can be told.
+type config struct {
+	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:8080" env:"SLUICE_ADDR" group:"Where"`
+	AddrFile string `help:"Write the address that was really opened to this file." env:"SLUICE_ADDR_FILE" placeholder:"FILE" group:"Where"`
+
+	CoursePorts *bool `help:"Also open the course's port 8081 (GraphQL). On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
+
+	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
+	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
+
+	MQTTAllow         []string `help:"MQTT topics that anonymous clients may read, as filters. Default: ${default}." name:"mqtt-allow" default:"demo/#,lessons/#" env:"SLUICE_MQTT_ALLOW" placeholder:"FILTER" group:"Who may do what"`
+	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`
+	MQTTAllowPublish  []string `help:"MQTT topics that they may publish to. Default: demo/# on the embedded broker, nothing on another." name:"mqtt-allow-publish" env:"SLUICE_MQTT_ALLOW_PUBLISH" placeholder:"FILTER" group:"Who may do what"`
+	RedisAllowPublish []string `help:"Redis channels that they may publish to. Default: demo:*,demo/* on the embedded server, nothing on another." name:"redis-allow-publish" env:"SLUICE_REDIS_ALLOW_PUBLISH" placeholder:"PATTERN" group:"Who may do what"`
+	Origins           []string `help:"Pages that may use the gateway, such as https://app.example. Pages of this machine may while bound to loopback." name:"origin" env:"SLUICE_ORIGINS" placeholder:"ORIGIN" group:"Who may do what"`
+	Hosts             []string `help:"Names that the gateway answers to, besides loopback's and those of the origins." name:"host" env:"SLUICE_HOSTS" placeholder:"NAME" group:"Who may do what"`
+	Anonymous         bool     `help:"Let clients without a login in although the gateway can be reached from other machines." env:"SLUICE_ANONYMOUS" group:"Who may do what"`
+	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
+	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
+
+	Limits limitFlags `help:"Change a limit. See the list below." name:"limit" placeholder:"NAME=VALUE" group:"Running"`
+
+	LogLevel  string `help:"${enum}." default:"info" enum:"debug,info,warn,error" env:"SLUICE_LOG_LEVEL" group:"Running"`
+	LogFormat string `help:"${enum}. auto: text on a terminal, else JSON." default:"auto" enum:"auto,text,json" env:"SLUICE_LOG_FORMAT" group:"Running"`
+	DebugAddr string `help:"Serve pprof and expvar here, on loopback only." env:"SLUICE_DEBUG_ADDR" placeholder:"ADDR" group:"Running"`
+	WebDir    string `help:"Serve the pages from this folder instead of those built in." type:"existingdir" env:"SLUICE_WEB_DIR" placeholder:"DIR" group:"Running"`
+
+	loopback bool
+	limits   limits
+}
+
+// parse reads the command line. Help and version end the program through an
+// exitCode.
+func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _ error) {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("sluice"),
+		kong.Description("MQTT topics and Redis channels as GraphQL subscriptions, over WebSocket."),
+		kong.Writers(stdout, stderr),
+		kong.Configuration(yamlFile),
+		kong.ConfigureHelp(kong.HelpOptions{FlagsLast: true, WrapUpperBound: 100}),
+		kong.Exit(func(code int) { exited = code }),
+		kong.Help(func(options kong.HelpOptions, ctx *kong.Context) error {
+			if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
+				return err
+			}
+			return printLimits(ctx.Stdout)
+		}),
+	)
+	if err != nil {
+		return "", config{}, err
+	}
+	kctx, err := parser.Parse(args)
+	if exited >= 0 {
+		return "", config{}, exitCode(exited)
+	}
+	if err != nil {
+		return "", config{}, fmt.Errorf("%w\nRun `sluice serve --help` for what is accepted.", err)
+	}
+	if kctx.Command() == "version" {
+		return "version", config{}, nil
+	}
+	return "serve", c.Serve, c.Serve.check()
+}
+
+// check completes the settings and reports those that do not fit together.
+func (c *config) check() error {
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return fmt.Errorf("--addr %q is not of the form host:port, such as 127.0.0.1:8080 or [::1]:8080", c.Addr)
+	}
+	c.loopback = isLoopback(host)
+	if c.limits, err = c.Limits.resolve(os.LookupEnv); err != nil {
+		return err
+	}
+	if !c.loopback && (len(c.Origins) == 0 || !c.Anonymous) {
+		return fmt.Errorf("--addr %s can be reached from other machines, so say who may come: --origin with the address of your pages, and --anonymous as long as there are no user tokens. "+
+			"Anonymous clients could then read MQTT %s and Redis %s, and publish to MQTT %s and Redis %s", c.Addr,
+			list(c.MQTTAllow), list(c.RedisAllow), list(c.mqttPublish()), list(c.redisPublish()))
+	}
+	if c.Production && (c.RedisURL == "" || c.MQTTURL == "") {
+		return errors.New("--production needs real brokers: set --redis-url (REDIS_URL) and --mqtt-url (MQTT_BROKER_URL). The embedded ones are for trying things out")
+	}
+	if c.DebugAddr != "" {
+		host, _, err := net.SplitHostPort(c.DebugAddr)
+		if err != nil || !isLoopback(host) {
+			return fmt.Errorf("--debug-addr %q must be host:port on loopback, such as 127.0.0.1:6060", c.DebugAddr)
+		}
+	}
+	return nil
+}
+
+func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }
+func (c *config) introspection() bool { return given(c.Introspection, c.loopback && !c.Production) }
+func (c *config) demo() bool          { return c.loopback && !c.Production }
+
+func (c *config) mqttPublish() []string {
+	if c.MQTTAllowPublish == nil && c.MQTTURL == "" {
+		return []string{"demo/#"}
+	}
+	return c.MQTTAllowPublish
+}
+
+func (c *config) redisPublish() []string {
+	if c.RedisAllowPublish == nil && c.RedisURL == "" {
+		return []string{"demo:*", "demo/*"}
+	}
+	return c.RedisAllowPublish
+}
+
+func given(flag *bool, fallback bool) bool {
+	if flag != nil {
+		return *flag
+	}
+	return fallback
+}
+
+func list(patterns []string) string {
+	if len(patterns) == 0 {
+		return "nothing"
+	}
+	return strings.Join(patterns, ", ")
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// yamlFile reads the configuration file. Kong asks it before the environment,
+// so it keeps quiet about settings that the environment has.
+func yamlFile(r io.Reader) (kong.Resolver, error) {
+	var values map[string]any
+	if err := yaml.NewDecoder(r).Decode(&values); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	return &fileResolver{values}, nil
+}
+
+type fileResolver struct{ values map[string]any }
+
+// Validate implements kong.Resolver: every name must be a flag's.
+func (f *fileResolver) Validate(app *kong.Application) error {
+	known := make(map[string]bool)
+	for _, node := range append(app.Children, app.Node) {
+		for _, flag := range node.Flags {
+			known[flag.Name] = true
+		}
+	}
+	for name := range f.values {
+		if !known[name] {
+			return fmt.Errorf("configuration file: %q is not a setting; `sluice serve --help` lists them", name)
+		}
+	}
+	return nil
+}
+
+// Resolve implements kong.Resolver.
+func (f *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
+	}
+	value := f.values[flag.Name]
+	if items, ok := value.([]any); ok {
+		texts := make([]string, len(items))
+		for i, item := range items {
+			texts[i] = fmt.Sprint(item)
+		}
+		return strings.Join(texts, ","), nil
+	}
+	return value, nil
+}
+
+// version is the module's, as the build recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "dev"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"errors"
+	_ "expvar" // on the debug port alone
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	_ "net/http/pprof" // on the debug port alone
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/bridges/mqttbridge"
+	"github.com/sluice-gateway/sluice/bridges/redisbridge"
+	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/graph/model"
+	"github.com/sluice-gateway/sluice/internal/embedded"
+	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/server"
+	"github.com/sluice-gateway/sluice/web"
+)
+
+// serve wires the gateway and runs it until ctx ends:
+//
+//	Redis  (embedded or REDIS_URL)       ─ redisbridge ─┐
+//	MQTT   (embedded or MQTT_BROKER_URL) ─ mqttbridge ──┼─ graph ─ server ─ :8080
+//	rooms  ─────────────────────────────────────────────┘               └─ :8081
+//
+// What is made later is closed earlier.
+func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
+	var closing stack
+	defer func() { err = errors.Join(err, closing.closeAll()) }()
+	logger := newLogger(cfg, stderr)
+
+	main, err := listen(ctx, cfg.Addr)
+	if err != nil {
+		return err
+	}
+	closing.add(func() error { return ignoreClosed(main.Close()) })
+
+	brokers, err := connect(cfg, logger, &closing)
+	if err != nil {
+		return err
+	}
+	room := rooms.New()
+	closing.add(func() error { room.Close(); return nil })
+
+	resolver, err := brokers.resolver(cfg, room)
+	if err != nil {
+		return err
+	}
+	access, err := server.NewAccess(cfg.loopback, cfg.Origins, cfg.Hosts)
+	if err != nil {
+		return err
+	}
+	gateway := server.New(server.Config{
+		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),
+		Introspection: cfg.introspection(),
+		Pages: web.Handler(cfg.WebDir, web.Info{
+			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
+		}),
+	})
+
+	var work sync.WaitGroup
+	failed := make(chan error, 3)
+	listenOn := func(ln net.Listener, h http.Handler) *http.Server {
+		srv := newHTTPServer(cfg, h, logger)
+		work.Go(func() {
+			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serving %s: %w", ln.Addr(), err)
+			}
+		})
+		return srv
+	}
+	servers := []*http.Server{listenOn(main, gateway)}
+	opened := addresses{main: main.Addr().String()}
+	if cfg.coursePorts() {
+		if course, err := listen(ctx, courseGraphQL); err != nil {
+			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
+		} else {
+			servers = append(servers, listenOn(course, gateway.GraphQL()))
+			opened.course = course.Addr().String()
+		}
+	}
+	if cfg.DebugAddr != "" {
+		debug, err := listen(ctx, cfg.DebugAddr)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, listenOn(debug, http.DefaultServeMux))
+	}
+
+	demoCtx, stopDemo := context.WithCancel(ctx)
+	if cfg.demo() {
+		work.Go(func() { demo(demoCtx, logger, room, brokers.mqtt, brokers.redis) })
+	}
+	closing.add(func() error {
+		stopDemo()
+		return drain(cfg, logger, gateway, servers, &work)
+	})
+
+	if cfg.AddrFile != "" {
+		if err := writeAddr(cfg.AddrFile, opened.main); err != nil {
+			return err
+		}
+	}
+	greet(stdout, cfg, opened, brokers)
+
+	select {
+	case <-ctx.Done():
+		logger.Info("stopping", "within", cfg.limits.drain.String())
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// courseGraphQL is where the course's GraphQL server lives.
+const courseGraphQL = "127.0.0.1:8081"
+
+// drain closes sockets with a Close frame, lets requests finish, and waits for
+// every goroutine of serve.
+func drain(cfg config, logger *slog.Logger, gateway *server.Server, servers []*http.Server, work *sync.WaitGroup) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.limits.drain))
+	defer cancel()
+	if err := gateway.Shutdown(ctx); err != nil {
+		logger.Warn("some sockets did not close in time", "error", err)
+	}
+	for _, srv := range servers {
+		if err := srv.Shutdown(ctx); err != nil {
+			logger.Warn("some requests did not finish in time", "error", err)
+			_ = srv.Close()
+		}
+	}
+	work.Wait()
+	return nil
+}
+
+func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: time.Duration(cfg.limits.headerWait),
+		IdleTimeout:       time.Duration(cfg.limits.httpIdle),
+		MaxHeaderBytes:    int(cfg.limits.headerBytes),
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // clients' doing
+	}
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: is another program using it? --addr chooses another address; port 0 picks a free one", err)
+	}
+	return ln, nil
+}
+
+// brokerSet is the brokers that the gateway is connected to.
+type brokerSet struct {
+	mqtt  *mqttbridge.Bridge
+	redis *redisbridge.Bridge
+	// Where they are, host:port; empty for brokers that are not ours, whose
+	// URLs may hold a password.
+	mqttAddr, redisAddr string
+}
+
+func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error) {
+	var b brokerSet
+	mqttURL, redisURL := cfg.MQTTURL, cfg.RedisURL
+	if mqttURL == "" {
+		broker, err := embedded.StartMQTT(embedded.MQTTConfig{Addr: "127.0.0.1:1883", Logger: logger})
+		if err != nil {
+			return nil, err
+		}
+		closing.add(broker.Close)
+		mqttURL, b.mqttAddr = broker.URL(), broker.Addr()
+	}
+	if redisURL == "" {
+		broker, err := embedded.StartRedis(embedded.RedisConfig{Addr: "127.0.0.1:6379"})
+		if err != nil {
+			return nil, err
+		}
+		closing.add(broker.Close)
+		redisURL, b.redisAddr = broker.URL(), broker.Addr()
+	}
+	var err error
+	if b.mqtt, err = mqttbridge.New(mqttbridge.Config{URL: mqttURL, Logger: logger, Limits: cfg.limits.topics()}); err != nil {
+		return nil, fmt.Errorf("--mqtt-url (MQTT_BROKER_URL): %w", err)
+	}
+	closing.add(b.mqtt.Close)
+	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics()}); err != nil {
+		return nil, fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+	}
+	closing.add(b.redis.Close)
+	return &b, nil
+}
+
+// resolver puts the rules before the brokers.
+func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) (*graph.Resolver, error) {
+	mqttRules, err := bridges.NewMQTTRules(cfg.MQTTAllow, cfg.mqttPublish())
+	if err != nil {
+		return nil, fmt.Errorf("--mqtt-allow, --mqtt-allow-publish: %w", err)
+	}
+	redisRules, err := bridges.NewRedisRules(cfg.RedisAllow, cfg.redisPublish())
+	if err != nil {
+		return nil, fmt.Errorf("--redis-allow, --redis-allow-publish: %w", err)
+	}
+	guard := bridges.Guard{Topics: cfg.limits.topics(), PublishBytes: int(cfg.limits.publishBytes)}
+	return &graph.Resolver{
+		MQTT:    bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
+		Redis:   bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
+		Rooms:   room,
+		Bridges: b.states,
+	}, nil
+}
+
+func (b *brokerSet) states() []*model.Bridge {
+	state := func(name string, bridge bridges.Bridge) *model.Bridge {
+		s := bridge.Status()
+		return &model.Bridge{Name: name, Kind: bridge.Kind(), State: s.State, Since: s.Since}
+	}
+	return []*model.Bridge{state("mqtt", b.mqtt), state("redis", b.redis)}
+}
+
+// stack closes things in the opposite order of their making.
+type stack []func() error
+
+func (s *stack) add(f func() error) { *s = append(*s, f) }
+
+func (s *stack) closeAll() (err error) {
+	for i := len(*s) - 1; i >= 0; i-- {
+		err = errors.Join(err, (*s)[i]())
+	}
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// writeAddr writes the file in one step: a reader sees all of it or none.
+func writeAddr(path, addr string) error {
+	if err := os.WriteFile(path+".tmp", []byte(addr+"\n"), 0o644); err != nil {
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+func newLogger(cfg config, stderr io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // kong has checked it
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && !cfg.Production && isTerminal(stderr) {
+		return slog.New(slog.NewTextHandler(stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(stderr, options))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// addresses are what was really opened.
+type addresses struct {
+	main, course string
+	skipped      []string
+}
+
+// greet says what runs where and what to try.
+func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
+	var s strings.Builder
+	fmt.Fprintf(&s, "Sluice %s is up.\n\n", version())
+	line := func(name, value string) { fmt.Fprintf(&s, "  %-12s%s\n", name, value) }
+	line("Home", "http://"+opened.main+"/")
+	line("GraphQL", "http://"+opened.main+"/graphql  (POST, GET, WebSocket)")
+	if !cfg.Production {
+		line("GraphiQL", "http://"+opened.main+"/graphiql")
+		line("Playground", "http://"+opened.main+"/playground")
+	}
+	if opened.course != "" {
+		line("Course", "ws://"+opened.course+"  (GraphQL, both subprotocols)")
+	}
+	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", "MQTT_BROKER_URL"))
+	line("Redis", brokerLine(b.redisAddr, "redis://", "REDIS_URL"))
+	for _, skipped := range opened.skipped {
+		line("Note", skipped)
+	}
+	if cfg.demo() {
+		fmt.Fprintf(&s, "\nTry:\n")
+		fmt.Fprintf(&s, "  1. Open http://%s/graphiql and run the first tab.\n", opened.main)
+		fmt.Fprintf(&s, "  2. Run its MQTT tab, then publish:\n     %s\n", publishMQTT(opened.main, b.mqttAddr))
+		fmt.Fprintf(&s, "  3. Run its Redis tab, then publish:\n     %s\n", publishRedis(b.redisAddr))
+	}
+	s.WriteString("\nCtrl-C stops it.\n")
+	_, _ = io.WriteString(w, s.String())
+}
+
+func brokerLine(addr, scheme, variable string) string {
+	if addr == "" {
+		return "the one that " + variable + " names"
+	}
+	return scheme + addr + "  (embedded)"
+}
+
+// publishMQTT is a command that reaches the topic that the MQTT tab watches:
+// curl on the embedded broker, which everybody has, else the broker's own.
+func publishMQTT(main, addr string) string {
+	if addr == "" {
+		return "mosquitto_pub -t demo/hello -m hi    (with -h and -p of your broker)"
+	}
+	return `curl -s http://` + main + `/graphql -H 'Content-Type: application/json' -d '{"query":"mutation{publishMQTT(input:{topic:\"demo/hello\",payload:\"hi\"}){acknowledgedAt}}"}'`
+}
+
+func publishRedis(addr string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "redis-cli publish demo:hello hi    (with -h and -p of your server)"
+	}
+	return "redis-cli -p " + port + " publish demo:hello hi"
+}

@@ -1,0 +1,79 @@
+// Package graph is the GraphQL schema and its resolvers. A resolver says what,
+// never how: locks, drivers and goroutines live behind the interfaces that
+// Resolver is given.
+//
+// Errors that a client is told are *live.Error; Present writes their code.
+// Every other error is logged under an id and told as INTERNAL.
+package graph
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/graph/model"
+	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/rooms"
+)
+
+//go:generate sh -c "cd .. && go run github.com/99designs/gqlgen generate"
+
+// Resolver is what the resolvers need.
+type Resolver struct {
+	MQTT    Topics
+	Redis   Channels
+	Rooms   *rooms.Rooms
+	Bridges func() []*model.Bridge // how the brokers are
+}
+
+// Topics are the topics of an MQTT broker that this client may use.
+type Topics interface {
+	Subscribe(ctx context.Context, filter string, qos bridges.QoS) (live.Sub[*bridges.Message], error)
+	Publish(ctx context.Context, p bridges.Publication) (bridges.Receipt, error)
+}
+
+// Channels are the channels of a Redis server that this client may use.
+type Channels interface {
+	Topics
+	SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error)
+}
+
+func mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessage, error) {
+	return model.MQTTMessage{Message: ev.Value}, nil
+}
+
+func redisMessage(ev live.Event[*bridges.Message]) (model.RedisMessage, error) {
+	return model.RedisMessage{Message: ev.Value}, nil
+}
+
+func roomMessage(ev live.Event[*rooms.Message]) (rooms.Message, error) { return *ev.Value, nil }
+
+// publish decodes a payload and sends it.
+func publish(ctx context.Context, to Topics, p bridges.Publication, payload string, encoding model.PayloadEncoding) (model.PublishReceipt, error) {
+	decoded, err := model.DecodePayload(payload, encoding)
+	if err != nil {
+		return model.PublishReceipt{}, live.Errorf("PAYLOAD_INVALID", "The payload is not base64 (RFC 4648, section 4, with padding): send base64, or text with encoding UTF8.")
+	}
+	p.Payload = decoded
+	receipt, err := to.Publish(ctx, p)
+	if err != nil {
+		return model.PublishReceipt{}, err
+	}
+	out := model.PublishReceipt{AcknowledgedAt: receipt.AcknowledgedAt}
+	if receipt.Receivers >= 0 {
+		out.Receivers = &receipt.Receivers
+	}
+	return out, nil
+}
+
+// checkRange reports an argument outside its bounds.
+func checkRange(name string, value, low, high int) error {
+	if value < low || value > high {
+		return live.Errorf("ARGUMENT_OUT_OF_RANGE", "%s is %d: %d to %d is accepted.", name, value, low, high)
+	}
+	return nil
+}
+
+func checkInterval(ms int) (time.Duration, error) {
+	return time.Duration(ms) * time.Millisecond, checkRange("intervalMs", ms, 100, 60_000)
+}

@@ -1,0 +1,373 @@
+package gqlws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/gorilla/websocket"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+)
+
+// conn is one socket. serve reads it and owns it: when serve returns, every
+// goroutine of the connection has ended.
+type conn struct {
+	t        *Transport
+	ws       *websocket.Conn
+	exec     graphql.GraphExecutor
+	protocol protocol
+	header   http.Header
+	out      outbox
+	work     sync.WaitGroup // flush, operations with a goroutine
+	initWait *time.Timer
+	pinged   time.Time // by the keeper alone
+
+	// ctx is the parent of every operation's. serve's goroutine replaces it
+	// once, when Config.Init accepts, before there is any operation.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	ops   map[string]*operation
+	acked atomic.Bool
+	ended bool // no new operations
+}
+
+// closeWait is how long a client may take to answer a Close frame.
+const closeWait = time.Second
+
+func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *http.Request, token string) *conn {
+	// The operations outlive the request that opened the socket.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	return &conn{
+		t: t, ws: ws, exec: exec, header: r.Header, protocol: newProtocol(token),
+		out: outbox{limit: t.cfg.QueueBytes}, ctx: ctx, cancel: cancel,
+		pinged: time.Now(), ops: make(map[string]*operation),
+	}
+}
+
+// serve reads the socket until it ends and cleans up.
+func (c *conn) serve() {
+	defer c.t.remove(c)
+	c.initWait = time.AfterFunc(c.t.cfg.InitWait, func() {
+		if !c.acked.Load() {
+			c.close(InitTimeout)
+		}
+	})
+	c.ws.SetReadLimit(c.t.cfg.MessageBytes)
+	c.ws.SetPingHandler(func(payload string) error {
+		c.alive()
+		c.flushIf(c.out.answer(payload))
+		return nil
+	})
+	c.ws.SetPongHandler(func(string) error {
+		c.alive()
+		return nil
+	})
+	c.ws.SetCloseHandler(func(code int, _ string) error {
+		// "When sending a Close frame in response, the endpoint typically
+		// echos the status code it received" (RFC 6455, section 5.5.1)
+		c.seal(closePayload(code, ""), false)
+		return nil
+	})
+	c.alive()
+	c.read()
+
+	c.initWait.Stop()
+	c.endOperations()
+	if !c.out.isSealed() { // the socket broke, or gorilla has sent a Close of its own
+		c.out.abandon()
+	}
+	c.work.Wait()
+	c.hangUp()
+}
+
+// hangUp closes TCP in a way that lets the client read our last frame: a socket
+// closed with unread bytes in it is reset, and a reset throws that frame away.
+func (c *conn) hangUp() {
+	socket := c.ws.NetConn()
+	defer socket.Close()
+	if half, ok := socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = socket.SetReadDeadline(time.Now().Add(closeWait))
+		_, _ = io.CopyN(io.Discard, socket, c.t.cfg.MessageBytes)
+	}
+}
+
+func (c *conn) read() {
+	for {
+		kind, text, err := c.ws.ReadMessage()
+		if err != nil {
+			if errors.Is(err, websocket.ErrReadLimit) {
+				c.t.cfg.Logger.Debug("message over the limit", "limit", c.t.cfg.MessageBytes)
+			}
+			return
+		}
+		c.alive()
+		if c.isEnded() {
+			continue // our Close frame is on its way; only the client's counts now
+		}
+		switch {
+		case kind != websocket.TextMessage:
+			c.close(NotText)
+		case !utf8.Valid(text):
+			c.close(InvalidUTF8)
+		default:
+			c.handle(c.protocol.step(text, c.active))
+		}
+	}
+}
+
+// alive moves the deadline by which something must be heard of the client.
+func (c *conn) alive() {
+	if c.isEnded() {
+		return // closeWait counts now
+	}
+	_ = c.ws.SetReadDeadline(time.Now().Add(c.t.cfg.PingEvery + c.t.cfg.PongWithin))
+}
+
+// handle does what a step says.
+func (c *conn) handle(s step) {
+	defer c.rescue()
+	if s.init && !c.initialise(s.payload) {
+		return
+	}
+	if s.stop != "" {
+		c.stop(s.stop)
+	}
+	if s.start != nil {
+		c.start(s.id, s.start)
+	}
+	if s.send != nil {
+		c.send(frame{head: s.send})
+	}
+	if s.end != nil {
+		c.close(*s.end)
+	}
+}
+
+// rescue ends the socket after a panic in what a message led to: in Config.Init,
+// in the validator, in an extension. Others go on.
+func (c *conn) rescue() {
+	if p := recover(); p != nil {
+		c.t.cfg.Logger.Error("panic while handling a message", "panic", p, "stack", string(debug.Stack()))
+		c.close(Internal)
+	}
+}
+
+func (c *conn) initialise(payload json.RawMessage) bool {
+	ctx, ack, err := c.t.cfg.Init(c.ctx, payload)
+	if err != nil {
+		if refusal := c.protocol.refuse(err.Error()); refusal != nil {
+			c.send(frame{head: refusal})
+		}
+		c.close(*Forbidden.because(err.Error()))
+		return false
+	}
+	c.ctx = ctx
+	c.acked.Store(true)
+	c.initWait.Stop()
+	for _, m := range c.protocol.acknowledge(ack) {
+		c.send(frame{head: m})
+	}
+	return true
+}
+
+func (c *conn) active(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ops[id] != nil
+}
+
+func (c *conn) isEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// start validates an operation and opens it. Validation runs here, on the
+// reading goroutine: a client that sends much of it slows itself. Opening may
+// wait for a broker and gets a goroutine.
+func (c *conn) start(id string, params *graphql.RawParams) {
+	if n := c.operations(); n >= c.t.cfg.Operations {
+		c.send(frame{head: c.protocol.failure(id, gqlerror.List{tooMany(c.t.cfg.Operations)})})
+		return
+	}
+	params.Headers = c.header
+	params.ReadTime = graphql.TraceTiming{Start: graphql.Now(), End: graphql.Now()}
+	ctx := graphql.StartOperationTrace(c.ctx)
+	opCtx, errs := c.exec.CreateOperationContext(ctx, params)
+	ctx = graphql.WithOperationContext(ctx, opCtx)
+	if errs != nil {
+		c.send(frame{head: c.protocol.failure(id, c.exec.DispatchError(ctx, errs).Errors)})
+		return
+	}
+	op := newOperation(c, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ops[id] = op
+	x := newExecution(c, ctx, opCtx, op)
+	op.execution = x
+	c.work.Go(x.open)
+}
+
+// operations says how many are active.
+func (c *conn) operations() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ops)
+}
+
+func tooMany(limit int) *gqlerror.Error {
+	return &gqlerror.Error{
+		Message:    fmt.Sprintf("This connection has %d active operations, which is the most it may have: complete one, or open another connection. (TOO_MANY_SUBSCRIPTIONS)", limit),
+		Extensions: map[string]any{"code": "TOO_MANY_SUBSCRIPTIONS"},
+	}
+}
+
+// stop ends an operation that the client no longer wants: nothing more is sent
+// for it, not even what is queued.
+func (c *conn) stop(id string) {
+	c.mu.Lock()
+	op := c.ops[id]
+	delete(c.ops, id)
+	c.mu.Unlock()
+	if op != nil {
+		op.silenced.Store(true)
+		op.execution.stop()
+	}
+}
+
+// finish ends an operation by the server's own last frame. The id is free the
+// moment that frame is queued, so a client that reuses it gets its frames after.
+func (c *conn) finish(op *operation, last []byte) {
+	c.mu.Lock()
+	if c.ops[op.id] != op { // stopped, or replaced
+		c.mu.Unlock()
+		return
+	}
+	delete(c.ops, op.id)
+	result := c.out.offer(frame{op: op, head: last})
+	c.mu.Unlock()
+	c.after(result)
+}
+
+func (c *conn) endOperations() {
+	c.mu.Lock()
+	c.ended = true
+	ops := c.ops
+	c.ops = nil
+	c.mu.Unlock()
+	for _, op := range ops {
+		op.silenced.Store(true)
+		op.execution.stop()
+	}
+	c.cancel()
+}
+
+// keepAlive is called by the keeper.
+func (c *conn) keepAlive(now time.Time) {
+	if now.Sub(c.pinged) < c.t.cfg.PingEvery {
+		return
+	}
+	c.pinged = now
+	if m := c.protocol.keepAlive(); m != nil && c.acked.Load() {
+		c.send(frame{head: m})
+	}
+	c.flushIf(c.out.probe())
+}
+
+// send queues a frame. A client that has too much waiting is closed.
+func (c *conn) send(f frame) { c.after(c.out.offer(f)) }
+
+func (c *conn) after(result offered) {
+	if result == full {
+		c.close(SlowConsumer)
+		return
+	}
+	c.flushIf(result)
+}
+
+// close ends the socket with a Close frame behind the frames that wait, but for
+// a slow consumer, whose frames are dropped. The client's answer, or closeWait,
+// ends serve.
+func (c *conn) close(e Ending) {
+	slow := e.Code == SlowConsumer.Code
+	if !c.seal(closePayload(e.Code, e.Reason), slow) {
+		return
+	}
+	if slow {
+		c.t.cfg.Logger.Info("slow consumer closed", "remote", c.ws.RemoteAddr().String(), "queue", c.t.cfg.QueueBytes)
+	}
+	c.endOperations()
+	_ = c.ws.SetReadDeadline(time.Now().Add(c.t.cfg.WriteDeadline + closeWait))
+}
+
+// drop ends the socket without a Close frame.
+func (c *conn) drop() { _ = c.ws.NetConn().Close() }
+
+func (c *conn) seal(payload []byte, discard bool) bool {
+	result := c.out.seal(payload, discard)
+	c.flushIf(result)
+	return result != late
+}
+
+func closePayload(code int, reason string) []byte {
+	if code == websocket.CloseNoStatusReceived {
+		return nil
+	}
+	return websocket.FormatCloseMessage(code, reason)
+}
+
+func (c *conn) flushIf(result offered) {
+	if result == starting {
+		c.work.Go(c.flush)
+	}
+}
+
+// batches are buffers for flush: several frames, one write.
+var batches = sync.Pool{New: func() any {
+	b := make([]byte, 0, 64<<10)
+	return &b
+}}
+
+// flush writes until nothing waits. Only one runs at a time.
+func (c *conn) flush() {
+	buf := batches.Get().(*[]byte)
+	defer batches.Put(buf)
+	socket := c.ws.NetConn()
+	for {
+		batch, last := c.out.take(*buf)
+		if len(batch) == 0 {
+			return
+		}
+		if err := c.write(socket, batch); err != nil {
+			c.drop() // the reader notices, and ends everything
+			return
+		}
+		if last {
+			_ = c.ws.SetReadDeadline(time.Now().Add(closeWait))
+			return
+		}
+	}
+}
+
+func (c *conn) write(socket net.Conn, batch []byte) error {
+	if err := socket.SetWriteDeadline(time.Now().Add(c.t.cfg.WriteDeadline)); err != nil {
+		return err
+	}
+	_, err := socket.Write(batch)
+	return err
+}

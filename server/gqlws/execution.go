@@ -1,0 +1,220 @@
+package gqlws
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/sluice-gateway/sluice/internal/live"
+)
+
+// operation is one id on one socket.
+type operation struct {
+	conn      *conn
+	id        string
+	head      []byte // begins each of its results
+	execution *execution
+	silenced  atomic.Bool // the client has completed it, or has gone
+}
+
+func newOperation(c *conn, id string) *operation {
+	return &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+}
+
+// next queues a result as encode made it.
+func (o *operation) next(body []byte) {
+	if !o.silenced.Load() {
+		o.conn.send(frame{op: o, head: o.head, body: body, tail: resultTail})
+	}
+}
+
+func (o *operation) complete() { o.conn.finish(o, o.conn.protocol.complete(o.id)) }
+
+func (o *operation) fail(errs gqlerror.List) {
+	o.conn.finish(o, o.conn.protocol.failure(o.id, errs))
+}
+
+// resultTail closes the result and the message.
+var resultTail = []byte("}}")
+
+// execution is one dispatched operation and where its results go.
+//
+// gqlgen's response handler must not run twice at a time: the run queue gives
+// an execution to one worker at a time.
+type execution struct {
+	runState
+	exec    graphql.GraphExecutor
+	opCtx   *graphql.OperationContext
+	limit   int // of a result, in bytes
+	runs    *runQueue
+	report  func(msg string, args ...any)
+	op      *operation
+	ctx     context.Context
+	cancel  context.CancelFunc
+	respond graphql.ResponseHandler
+	respCtx context.Context
+	feed    live.Feed   // nil: the resolver has a channel of its own
+	opened  atomic.Bool // the fields above are set for good
+	done    bool        // by its worker alone
+}
+
+func newExecution(c *conn, ctx context.Context, opCtx *graphql.OperationContext, op *operation) *execution {
+	x := &execution{
+		exec: c.exec, opCtx: opCtx, limit: c.t.cfg.PayloadBytes, runs: &c.t.runs,
+		report: c.t.cfg.Logger.Error, op: op,
+	}
+	x.ctx, x.cancel = context.WithCancel(ctx)
+	return x
+}
+
+// stop ends the execution without a last frame. What the resolver does under
+// its context ends with it.
+func (x *execution) stop() {
+	x.cancel()
+	if x.opened.Load() && x.feed != nil {
+		x.feed.Close()
+	}
+}
+
+// Attach implements live.Feeder: the engine feeds the root field's stream.
+func (x *execution) Attach(feed live.Feed) bool {
+	if x.feed != nil || x.opened.Load() || x.opCtx.Operation.Operation != ast.Subscription {
+		return false
+	}
+	x.feed = feed
+	return true
+}
+
+// open dispatches the operation. It may wait for what the resolver waits for.
+func (x *execution) open() {
+	defer x.rescue()
+	x.respond, x.respCtx = x.exec.DispatchOperation(live.WithFeeder(x.ctx, x), x.opCtx)
+	x.opened.Store(true)
+	switch {
+	case x.feed != nil && x.ctx.Err() != nil: // stopped while it opened
+		x.feed.Close()
+	case x.feed != nil:
+		x.feed.Wake(func() { x.runs.wake(x) })
+	case x.opCtx.Operation.Operation == ast.Subscription:
+		x.pump()
+	default:
+		x.answer()
+	}
+}
+
+// answer serves a query or a mutation.
+func (x *execution) answer() {
+	defer x.cancel()
+	response := x.respond(x.respCtx)
+	if response == nil { // cancelled
+		return
+	}
+	if x.refused(response) {
+		return
+	}
+	x.op.next(encodeResult(response, nil, x.limit))
+	x.op.complete()
+}
+
+// pump serves a subscription whose resolver returned a channel of its own.
+func (x *execution) pump() {
+	defer x.cancel()
+	for first := true; ; first = false {
+		response := x.respond(x.respCtx)
+		if response == nil {
+			x.op.complete()
+			return
+		}
+		if first && x.refused(response) {
+			return
+		}
+		x.op.next(encodeResult(response, nil, x.limit))
+	}
+}
+
+// refused ends an operation that was answered with nothing but errors: by a
+// resolver that could not open its stream, or by an interceptor.
+func (x *execution) refused(response *graphql.Response) bool {
+	if response.Data != nil || len(response.Errors) == 0 {
+		return false
+	}
+	x.op.fail(response.Errors)
+	return true
+}
+
+// turn is how many events an execution may handle before it lets others run.
+const turn = 64
+
+// run executes events that wait; true: there may be more.
+func (x *execution) run() (again bool) {
+	defer x.rescue()
+	for range turn {
+		if x.done || !x.event() {
+			return false
+		}
+	}
+	return true
+}
+
+// event executes one event; false: none waits, or the stream is over.
+func (x *execution) event() bool {
+	item, state := x.feed.Pull()
+	switch state {
+	case live.Empty:
+		return false
+	case live.Ended:
+		x.end(x.feed.Err())
+		return false
+	}
+	if item.Err != nil {
+		x.op.next(encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit))
+		return true
+	}
+	response := x.respond(x.respCtx)
+	switch {
+	case response == nil:
+		x.end(nil)
+		return false
+	case !x.feed.Taken(): // answered by somebody else, such as an interceptor
+		if !x.refused(response) {
+			x.op.next(encodeResult(response, nil, x.limit))
+			x.op.complete()
+		}
+		x.done = true
+		x.stop()
+		return false
+	}
+	x.op.next(encodeResult(response, item.Gap, x.limit))
+	return true
+}
+
+// end completes the operation, or fails it with the reason for the end.
+func (x *execution) end(why error) {
+	x.done = true
+	if why != nil {
+		x.op.fail(x.present(why))
+	} else {
+		x.op.complete()
+	}
+	x.stop()
+}
+
+// present makes of an error what the client is told, by the server's presenter.
+func (x *execution) present(err error) gqlerror.List {
+	list := gqlerror.List{gqlerror.WrapIfUnwrapped(err)}
+	return x.exec.DispatchError(graphql.WithOperationContext(x.ctx, x.opCtx), list).Errors
+}
+
+// rescue ends an operation that panicked outside of a resolver, where gqlgen
+// does not recover: in an interceptor or a conversion.
+func (x *execution) rescue() {
+	if p := recover(); p != nil {
+		x.report("panic in an operation", "panic", p, "stack", string(debug.Stack()))
+		x.end(fmt.Errorf("gqlws: panic: %v", p))
+	}
+}

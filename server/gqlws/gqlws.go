@@ -1,0 +1,280 @@
+// Package gqlws is a gqlgen transport for GraphQL over WebSocket on
+// gorilla/websocket. It speaks both subprotocols:
+//
+//   - graphql-transport-ws, the protocol of the npm package graphql-ws
+//     (https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md)
+//   - graphql-ws, the older protocol of subscriptions-transport-ws
+//     (https://github.com/apollographql/subscriptions-transport-ws/blob/master/PROTOCOL.md)
+//
+// It knows no schema: any gqlgen server can add it with AddTransport.
+//
+// The way of an event:
+//
+//	source ─> live.Sub ─> run queue ─> worker: gqlgen executes, bytes
+//	       ─> outbox of the socket (bounded) ─> flush: many frames, one write
+//
+// # Ordering
+//
+// The responses of one operation leave in the order of its events. A complete
+// or error is the last frame of its id; after a client's complete not even
+// queued frames of that id are sent.
+//
+// # Goroutines
+//
+// A socket has one goroutine that reads it, and one that writes while there is
+// something to write. An operation has one while it opens; a query or mutation
+// keeps it until it is answered. A subscription whose resolver returned
+// live.Stream has none after that: a few workers, shared by all sockets, run
+// the operations that have been woken. A resolver that returns a channel of its
+// own costs one goroutine for as long as it runs. The transport has a keeper
+// that pings. Shutdown ends and waits for all of them.
+//
+// # Bounds
+//
+// Config bounds the bytes queued for a socket, the size of a message either
+// way and the number of operations. A client that does not read as fast as its
+// events come is closed with SlowConsumer; it slows nobody else, because no
+// worker ever waits for a socket.
+package gqlws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/gorilla/websocket"
+)
+
+// The tokens of the two subprotocols.
+const (
+	TransportWS = "graphql-transport-ws"
+	LegacyWS    = "graphql-ws"
+)
+
+// Config is what a Transport needs. Zero fields take the defaults in brackets.
+type Config struct {
+	Logger *slog.Logger // [discards]
+
+	// CheckOrigin says whether a page of this origin may connect [the origin
+	// must equal the Host, or be absent].
+	CheckOrigin func(*http.Request) bool
+
+	// Init looks at the payload of connection_init, which may be nil. The
+	// context that it returns is the parent of every operation's of that
+	// connection; ack, if not nil, is the payload of the acknowledgement. An
+	// error refuses the connection with Forbidden; its text is the reason
+	// [accepts everybody].
+	Init func(ctx context.Context, payload json.RawMessage) (_ context.Context, ack map[string]any, _ error)
+
+	MessageBytes int64 // largest message from a client [256 KiB]
+	PayloadBytes int   // largest result of one event [256 KiB]
+	QueueBytes   int   // frames waiting for one socket [1 MiB]
+	Operations   int   // active operations of one socket [100]
+
+	InitWait      time.Duration // for connection_init [3 s]
+	PingEvery     time.Duration // WebSocket pings, legacy keep-alives [25 s]
+	PongWithin    time.Duration // how late a pong may be [10 s]
+	WriteDeadline time.Duration // for one write to the socket [10 s]
+
+	Workers int // how many goroutines execute events [GOMAXPROCS]
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Init == nil {
+		c.Init = func(ctx context.Context, _ json.RawMessage) (context.Context, map[string]any, error) {
+			return ctx, nil, nil
+		}
+	}
+	set(&c.MessageBytes, 256<<10)
+	set(&c.PayloadBytes, 256<<10)
+	set(&c.QueueBytes, 1<<20)
+	set(&c.Operations, 100)
+	set(&c.InitWait, 3*time.Second)
+	set(&c.PingEvery, 25*time.Second)
+	set(&c.PongWithin, 10*time.Second)
+	set(&c.WriteDeadline, 10*time.Second)
+	set(&c.Workers, runtime.GOMAXPROCS(0))
+	return c
+}
+
+func set[T comparable](field *T, fallback T) {
+	var zero T
+	if *field == zero {
+		*field = fallback
+	}
+}
+
+// Transport serves GraphQL over WebSocket. Make it with New, end it with
+// Shutdown.
+type Transport struct {
+	cfg      Config
+	upgrader websocket.Upgrader
+	runs     runQueue
+	work     sync.WaitGroup // workers, keeper
+	stopped  chan struct{}  // closed by Shutdown once the sockets are gone
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	gone    sync.WaitGroup // one for each conn
+	closing bool
+}
+
+var _ graphql.Transport = (*Transport)(nil)
+
+// New makes a Transport and starts its workers.
+func New(cfg Config) *Transport {
+	t := &Transport{
+		cfg:     cfg.withDefaults(),
+		conns:   make(map[*conn]struct{}),
+		stopped: make(chan struct{}),
+		upgrader: websocket.Upgrader{
+			ReadBufferSize: 1024,
+			// Frames are written by the outbox. gorilla writes nothing but the
+			// Close of a broken frame, for which it brings its own buffer.
+			WriteBufferPool: &sync.Pool{},
+			CheckOrigin:     cfg.CheckOrigin,
+		},
+	}
+	t.runs.init()
+	for range t.cfg.Workers {
+		t.work.Go(t.runs.serve)
+	}
+	t.work.Go(t.keep)
+	return t
+}
+
+// Supports implements graphql.Transport: every WebSocket handshake.
+func (t *Transport) Supports(r *http.Request) bool {
+	return websocket.IsWebSocketUpgrade(r)
+}
+
+// Do implements graphql.Transport. It returns once the connection is open; the
+// socket lives on until either side ends it or Shutdown does.
+func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor) {
+	token := negotiate(websocket.Subprotocols(r))
+	if token == "" {
+		http.Error(w, "Offer the WebSocket subprotocol "+TransportWS+" (or "+LegacyWS+", the legacy one) in Sec-WebSocket-Protocol.", http.StatusBadRequest)
+		return
+	}
+	upgrader := t.upgrader
+	upgrader.Subprotocols = []string{token}
+	ws, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	c := newConn(t, ws, exec, r, token)
+	if !t.add(c) {
+		c.close(ServiceRestart)
+	}
+	go c.serve()
+}
+
+// negotiate picks the subprotocol: the new one wins in whatever order the
+// client offers them.
+func negotiate(offered []string) (token string) {
+	for _, o := range offered {
+		switch {
+		case o == TransportWS:
+			return o
+		case o == LegacyWS:
+			token = o
+		}
+	}
+	return token
+}
+
+// add registers a connection; false means that the transport is shutting down
+// and the connection should close at once.
+func (t *Transport) add(c *conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone.Add(1)
+	t.conns[c] = struct{}{}
+	return !t.closing
+}
+
+func (t *Transport) remove(c *conn) {
+	t.mu.Lock()
+	delete(t.conns, c)
+	t.mu.Unlock()
+	t.gone.Done()
+}
+
+func (t *Transport) snapshot() []*conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	conns := make([]*conn, 0, len(t.conns))
+	for c := range t.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// Connections says how many sockets are open.
+func (t *Transport) Connections() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conns)
+}
+
+// Shutdown closes every socket with ServiceRestart after the frames that wait
+// for it, and drops those that are still there when ctx ends. It returns when
+// every goroutine of the transport has ended.
+func (t *Transport) Shutdown(ctx context.Context) error {
+	t.mu.Lock()
+	if t.closing {
+		t.mu.Unlock()
+		return errors.New("gqlws: shut down twice")
+	}
+	t.closing = true
+	t.mu.Unlock()
+
+	for _, c := range t.snapshot() {
+		c.close(ServiceRestart)
+	}
+	gone := make(chan struct{})
+	go func() {
+		t.gone.Wait()
+		close(gone)
+	}()
+	var err error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, c := range t.snapshot() {
+			c.drop()
+		}
+		<-gone
+	}
+	close(t.stopped)
+	t.runs.stop()
+	t.work.Wait()
+	return err
+}
+
+// keep pings every socket once per PingEvery. One goroutine and one timer serve
+// all of them, a 25th of the interval apart.
+func (t *Transport) keep() {
+	ticks := time.NewTicker(max(t.cfg.PingEvery/25, time.Millisecond))
+	defer ticks.Stop()
+	for {
+		select {
+		case now := <-ticks.C:
+			for _, c := range t.snapshot() {
+				c.keepAlive(now)
+			}
+		case <-t.stopped:
+			return
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package gqlws
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+// outbox is what waits to be written to one socket.
+//
+// It is bounded in bytes: a frame that does not fit is refused, except that a
+// single frame larger than the bound passes when nothing else waits. At most
+// one flush runs at a time; offer tells its caller to start one. Control frames
+// go between data frames, ahead of those that wait.
+//
+// Nothing here touches the socket, and no lock is held while a frame is
+// written: a slow socket holds up its own flush and nothing else.
+type outbox struct {
+	limit int
+
+	mu       sync.Mutex
+	frames   []frame // waiting, oldest first
+	bytes    int     // of frames, and of those being written
+	taken    int     // bytes of the batch that is being written
+	ping     []byte  // rendered ping, or nil
+	pong     []byte  // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
+	closing  []byte  // rendered Close frame, goes after all frames
+	sealed   bool    // nothing more is accepted
+	flushing bool
+}
+
+// frame is one text message in up to three parts, so that many subscribers can
+// share the body. Frames of an operation that is silenced are not sent.
+type frame struct {
+	op   *operation // nil: of the connection
+	head []byte
+	body []byte
+	tail []byte
+}
+
+func (f frame) size() int { return len(f.head) + len(f.body) + len(f.tail) }
+
+// offered is what became of a frame.
+type offered int
+
+const (
+	queued   offered = iota
+	starting         // queued, and the caller must start the flush
+	full             // refused: over the bound
+	late             // refused: the outbox is sealed
+)
+
+func (o *outbox) offer(f frame) offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed {
+		return late
+	}
+	size := f.size()
+	if o.bytes > 0 && o.bytes+size > o.limit {
+		return full
+	}
+	o.bytes += size
+	o.frames = append(o.frames, f)
+	return o.started()
+}
+
+// probe queues a ping.
+func (o *outbox) probe() offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed {
+		return late
+	}
+	o.ping = appendFrameHeader(nil, websocket.PingMessage, 0)
+	return o.started()
+}
+
+// answer queues the pong to a ping.
+func (o *outbox) answer(payload string) offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed {
+		return late
+	}
+	o.pong = append(appendFrameHeader(nil, websocket.PongMessage, len(payload)), payload...)
+	return o.started()
+}
+
+// seal refuses everything from now on. A Close frame with this payload goes
+// out last; with discard, the frames that wait do not go before it.
+func (o *outbox) seal(payload []byte, discard bool) offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed {
+		return late
+	}
+	o.sealed = true
+	o.closing = append(appendFrameHeader(nil, websocket.CloseMessage, len(payload)), payload...)
+	if discard {
+		o.frames, o.bytes = nil, o.taken
+	}
+	return o.started()
+}
+
+func (o *outbox) isSealed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sealed
+}
+
+// abandon refuses everything and forgets what waits.
+func (o *outbox) abandon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sealed = true
+	o.frames, o.closing, o.ping, o.pong = nil, nil, nil, nil
+	o.bytes = o.taken
+}
+
+func (o *outbox) started() offered {
+	if o.flushing {
+		return queued
+	}
+	o.flushing = true
+	return starting
+}
+
+// take renders what waits into buf, up to about the capacity of buf, and says
+// whether the Close frame is in it. An empty result means that nothing waits:
+// the flush is over.
+func (o *outbox) take(buf []byte) (batch []byte, last bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.bytes -= o.taken
+	o.taken = 0
+
+	buf = append(buf[:0], o.pong...)
+	buf = append(buf, o.ping...)
+	o.pong, o.ping = nil, nil
+
+	n := 0
+	for n < len(o.frames) && (len(buf) == 0 || len(buf)+o.frames[n].size() <= cap(buf)) {
+		f := o.frames[n]
+		n++
+		o.taken += f.size()
+		if f.op != nil && f.op.silenced.Load() {
+			continue
+		}
+		buf = appendFrameHeader(buf, websocket.TextMessage, f.size())
+		buf = append(buf, f.head...)
+		buf = append(buf, f.body...)
+		buf = append(buf, f.tail...)
+	}
+	o.drop(n)
+	if len(o.frames) == 0 && o.closing != nil {
+		buf = append(buf, o.closing...)
+		o.closing = nil
+		return buf, true
+	}
+	if len(buf) == 0 { // then all frames were silenced, or there were none
+		o.bytes, o.taken = 0, 0
+		o.flushing = false
+	}
+	return buf, false
+}
+
+// drop forgets the first n frames, and their memory once none is left.
+func (o *outbox) drop(n int) {
+	clear(o.frames[:n])
+	o.frames = o.frames[n:]
+	if len(o.frames) == 0 {
+		o.frames = nil
+	}
+}
+
+// appendFrameHeader appends the header of an unfragmented, unmasked frame with
+// the shortest length form (RFC 6455, section 5.2).
+func appendFrameHeader(b []byte, opcode, length int) []byte {
+	b = append(b, 0x80|byte(opcode))
+	switch {
+	case length <= 125:
+		return append(b, byte(length))
+	case length <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(length))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 127), uint64(length))
+}

@@ -1,0 +1,141 @@
+// Package server is the gateway's HTTP side: one handler with every door.
+//
+//	/graphql             POST, GET (queries) and WebSocket, both subprotocols
+//	/graphiql            an IDE page that speaks graphql-transport-ws
+//	/playground          an IDE page that speaks the legacy graphql-ws
+//	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
+//	/                    what this is
+//
+// Every door but the two health checks is behind Access. Shutdown ends the
+// sockets, which http.Server does not know any more once they are upgraded.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql/handler"
+	"github.com/99designs/gqlgen/graphql/handler/extension"
+	"github.com/99designs/gqlgen/graphql/handler/lru"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/server/gqlws"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Logger        *slog.Logger
+	Resolver      *graph.Resolver
+	Access        *Access
+	Limits        Limits
+	Introspection bool
+	Pages         http.Handler // the site and the IDE pages; nil: none
+}
+
+// Limits bound what comes in over HTTP and over GraphQL.
+type Limits struct {
+	BodyBytes int64         // of a POST
+	BodyWait  time.Duration // for a POST's body
+	Tokens    int           // of a document
+	WebSocket gqlws.Config  // its limits alone
+}
+
+// Server is the gateway's HTTP side. Make it with New.
+type Server struct {
+	mux      *http.ServeMux
+	graphql  http.Handler
+	access   *Access
+	sockets  *gqlws.Transport
+	resolver *graph.Resolver
+	draining atomic.Bool
+}
+
+// New makes a Server. Its sockets' workers run until Shutdown.
+func New(cfg Config) *Server {
+	s := &Server{mux: http.NewServeMux(), access: cfg.Access, resolver: cfg.Resolver}
+	ws := cfg.Limits.WebSocket
+	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
+	s.sockets = gqlws.New(ws)
+	s.graphql = closeChunked(newGraphQL(cfg, s.sockets))
+
+	s.mux.HandleFunc("GET /healthz", s.healthz)
+	s.mux.HandleFunc("GET /readyz", s.readyz)
+	s.mux.Handle("/graphql", s.access.guard(s.graphql))
+	if cfg.Pages != nil {
+		s.mux.Handle("/", s.access.guard(cfg.Pages))
+	}
+	return s
+}
+
+func newGraphQL(cfg Config, sockets *gqlws.Transport) http.Handler {
+	schema := generated.NewExecutableSchema(generated.Config{Resolvers: cfg.Resolver})
+	h := handler.New(schema)
+	h.AddTransport(sockets)
+	h.AddTransport(overHTTP{bodyBytes: cfg.Limits.BodyBytes, bodyWait: cfg.Limits.BodyWait})
+	h.SetQueryCache(lru.New[*ast.QueryDocument](1000))
+	h.SetParserTokenLimit(cfg.Limits.Tokens)
+	h.SetErrorPresenter(graph.Present(cfg.Logger))
+	h.SetRecoverFunc(graph.Recover)
+	if cfg.Introspection {
+		h.Use(extension.Introspection{})
+	}
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// GraphQL is the GraphQL door alone, on every path: the course's port 8081.
+func (s *Server) GraphQL() http.Handler { return s.access.guard(s.graphql) }
+
+// Shutdown makes the gateway unready and closes every socket as
+// gqlws.Transport.Shutdown does.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	return s.sockets.Shutdown(ctx)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyz says whether this instance should get traffic, and why not.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	status, code := "ready", http.StatusOK
+	brokers := make(map[string]bridges.State)
+	for _, b := range s.resolver.Bridges() {
+		brokers[b.Name] = b.State
+		if b.State != bridges.Connected {
+			status, code = "a broker is away", http.StatusServiceUnavailable
+		}
+	}
+	if s.draining.Load() {
+		status, code = "draining", http.StatusServiceUnavailable
+	}
+	writeJSON(w, code, map[string]any{"status": status, "bridges": brokers})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// closeChunked ends the connection after a chunked request: net/http would
+// read what follows a body with two lengths as a second request.
+func closeChunked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
