@@ -49,11 +49,12 @@ const closeWait = time.Second
 func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *http.Request, token string) *conn {
 	// The operations outlive the request that opened the socket.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	return &conn{
+	c := &conn{
 		t: t, ws: ws, exec: exec, header: r.Header, protocol: newProtocol(token),
-		out: outbox{limit: t.cfg.QueueBytes}, ctx: ctx, cancel: cancel,
-		pinged: time.Now(), ops: make(map[string]*operation),
+		ctx: ctx, cancel: cancel, pinged: time.Now(), ops: make(map[string]*operation),
 	}
+	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
+	return c
 }
 
 // serve reads the socket until it ends and cleans up.
@@ -333,7 +334,7 @@ func closePayload(code int, reason string) []byte {
 
 func (c *conn) flushIf(result offered) {
 	if result == starting {
-		c.work.Go(c.flush)
+		go c.flush()
 	}
 }
 
@@ -345,6 +346,7 @@ var batches = sync.Pool{New: func() any {
 
 // flush writes until nothing waits. Only one runs at a time.
 func (c *conn) flush() {
+	defer c.work.Done()
 	buf := batches.Get().(*[]byte)
 	defer batches.Put(buf)
 	socket := c.ws.NetConn()

@@ -47,7 +47,7 @@ func stringMember(members map[string]json.RawMessage, name string, to *string) e
 		return nil
 	}
 	if raw[0] != '"' {
-		return fmt.Errorf("Message %q must be a string", name)
+		return fmt.Errorf("%q must be a string", name)
 	}
 	return json.Unmarshal(raw, to)
 }
@@ -83,7 +83,7 @@ func (m message) params() (*graphql.RawParams, error) {
 	}
 	p := &graphql.RawParams{}
 	if raw := members["query"]; isNull(raw) || raw[0] != '"' {
-		return nil, errors.New(`Payload "query" must be a string`)
+		return nil, errors.New(`"query" must be a string`)
 	}
 	if err := errors.Join(
 		stringMember(members, "query", &p.Query),
@@ -102,7 +102,7 @@ func objectMember(members map[string]json.RawMessage, name string, to *map[strin
 		return nil
 	}
 	if !isObject(raw) {
-		return fmt.Errorf("Payload %q must be an object", name)
+		return fmt.Errorf("%q must be an object", name)
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber() // 64-bit integers keep their digits

@@ -18,6 +18,10 @@ import (
 // written: a slow socket holds up its own flush and nothing else.
 type outbox struct {
 	limit int
+	// work counts the flush. It is raised here, under the lock that also says
+	// whether the outbox is sealed: once it is, and work is down, no flush will
+	// ever start again.
+	work *sync.WaitGroup
 
 	mu       sync.Mutex
 	frames   []frame // waiting, oldest first
@@ -46,7 +50,7 @@ type offered int
 
 const (
 	queued   offered = iota
-	starting         // queued, and the caller must start the flush
+	starting         // queued, and the caller must start the flush, which is counted in work
 	full             // refused: over the bound
 	late             // refused: the outbox is sealed
 )
@@ -124,6 +128,7 @@ func (o *outbox) started() offered {
 		return queued
 	}
 	o.flushing = true
+	o.work.Add(1)
 	return starting
 }
 
