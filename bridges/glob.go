@@ -139,26 +139,28 @@ func (g glob) acceptsAt(at int) bool {
 	return true
 }
 
-// after lists where a byte can lead from a place. There are at most two such
-// places, since parseGlob joins stars.
-func (g glob) after(at int, c byte) (next []int) {
+// after lists where a byte can lead from a place: to at most two places, since
+// parseGlob joins stars. It is called so often that it must not allocate.
+func (g glob) after(at int, c byte) (next [2]int, n int) {
 	if at < len(g) && g[at].star {
-		next = append(next, at)
+		next[n] = at
+		n++
 		at++
 	}
 	if at < len(g) && g[at].set.has(c) {
-		next = append(next, at+1)
+		next[n] = at + 1
+		n++
 	}
-	return next
+	return next, n
 }
 
 const (
 	// maxPlaces bounds a pattern that contains is asked of.
 	maxPlaces = 64 * len(places{})
-	// effort bounds the work of contains, in bytes tried. Ordinary rules need
-	// some hundred; a star before many question marks needs two to the power
+	// effort bounds the work of contains and overlaps, in bytes tried.
+	// Ordinary rules need some hundred; for contains, a star before many question marks needs two to the power
 	// of their number.
-	effort = 50_000
+	effort = 20_000
 )
 
 // places is a set of places in a glob.
@@ -190,15 +192,15 @@ func (g glob) contains(inner glob) bool {
 			if work++; work > effort {
 				return false
 			}
-			next := inner.after(p.inner, c)
-			if len(next) == 0 {
+			next, n := inner.after(p.inner, c)
+			if n == 0 {
 				continue
 			}
 			outer, all := g.step(&p.outer, c)
 			if all {
 				continue
 			}
-			for _, at := range next {
+			for _, at := range next[:n] {
 				if inner.acceptsAt(at) && !g.accepts(&outer) {
 					return false
 				}
@@ -220,9 +222,10 @@ func (g glob) step(from *places, c byte) (to places, all bool) {
 		if !from.has(at) {
 			continue
 		}
-		for _, next := range g.after(at, c) {
-			to.add(next)
-			if next == len(g)-1 && g[next].star {
+		next, n := g.after(at, c)
+		for _, at := range next[:n] {
+			to.add(at)
+			if at == len(g)-1 && g[at].star {
 				return to, true
 			}
 		}
@@ -242,17 +245,24 @@ func (g glob) accepts(p *places) bool {
 	return false
 }
 
-// overlaps reports whether some non-empty string matches both.
+// overlaps reports whether some non-empty string matches both. When it runs out
+// of effort the answer is true: never wrongly false.
 func (g glob) overlaps(other glob) bool {
 	type pair struct{ a, b int }
 	alphabet := representatives(g, other)
 	seen := map[pair]bool{{}: true}
+	work := 0
 	for todo := []pair{{}}; len(todo) > 0; {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		for _, c := range alphabet {
-			for _, a := range g.after(p.a, c) {
-				for _, b := range other.after(p.b, c) {
+			if work++; work > effort {
+				return true
+			}
+			as, na := g.after(p.a, c)
+			bs, nb := other.after(p.b, c)
+			for _, a := range as[:na] {
+				for _, b := range bs[:nb] {
 					if g.acceptsAt(a) && other.acceptsAt(b) {
 						return true
 					}

@@ -157,16 +157,18 @@ func matching(channel string) func(glob) bool {
 	return func(g glob) bool { return g.match(channel) }
 }
 
-// allows reports whether something lies within one of the rules. What touches
-// reserved channels needs a rule that opens those by name.
+// allows reports whether something lies within one of the rules and touches no
+// reserved channels, unless a rule opens those by name.
 func allows(rules []redisRule, within, touches func(glob) bool) bool {
-	if touches(ownChannels) {
-		return false
+	for _, rule := range rules {
+		if !within(rule.glob) {
+			continue
+		}
+		if !touches(ownChannels) && (rule.reserved || !slices.ContainsFunc(reservedChannels, touches)) {
+			return true
+		}
 	}
-	reserved := slices.ContainsFunc(reservedChannels, touches)
-	return slices.ContainsFunc(rules, func(rule redisRule) bool {
-		return (rule.reserved || !reserved) && within(rule.glob)
-	})
+	return false
 }
 
 func texts(rules []redisRule) []string {

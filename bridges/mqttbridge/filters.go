@@ -20,6 +20,8 @@ const (
 	// and send them right after, but no more at once than their window of
 	// unacknowledged messages holds.
 	retainedWait = 5 * time.Second
+	// maxLosses is how often the connection may be lost over a filter.
+	maxLosses = 3
 )
 
 // filter is one upstream.
@@ -32,6 +34,7 @@ type filter struct {
 	want    bridges.QoS // asked, or more for the sake of an overlapping filter
 	sent    bool        // on this connection
 	granted bool        // on this connection
+	losses  int         // connections lost, one after the other, before the broker answered for it
 
 	next *answer   // of the SUBSCRIBE that is due; nil: none is
 	when time.Time // it is due
@@ -118,6 +121,9 @@ func (b *Bridge) join(s *subscription) (*answer, error) {
 	if f == nil { // the hub was closed in between
 		return nil, live.ErrHubClosed
 	}
+	if f.losses >= maxLosses {
+		return nil, errRefused(f.name)
+	}
 	b.joined++
 	s.id, s.since, s.arrived = b.joined, time.Now(), b.arrived
 	f.subs = append(f.subs[:len(f.subs):len(f.subs)], s)
@@ -194,23 +200,33 @@ func (b *Bridge) wakeRun() {
 }
 
 // takeDue takes the filters to subscribe to now, or says how long to wait for
-// the first; 0: there is none.
+// the first; 0: there is none. A filter over which a connection was lost comes
+// last and alone: it may have been to blame.
 func (b *Bridge) takeDue(now time.Time) (due []asking, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var suspect *filter
 	b.due = slices.DeleteFunc(b.due, func(f *filter) bool {
-		if left := f.when.Sub(now); left > 0 {
+		left := f.when.Sub(now)
+		switch {
+		case left > 0:
 			if wait == 0 || left < wait {
 				wait = left
 			}
 			return false
-		}
-		if len(due) == batch {
+		case f.losses > 0:
+			suspect = f
+			return false
+		case len(due) == batch:
 			return false
 		}
 		due = append(due, f.takeNext())
 		return true
 	})
+	if len(due) == 0 && suspect != nil {
+		b.due = slices.DeleteFunc(b.due, func(f *filter) bool { return f == suspect })
+		due = append(due, suspect.takeNext())
+	}
 	return due, wait
 }
 

@@ -29,9 +29,8 @@ func open(t testing.TB, url string) *mqttbridge.Bridge {
 	return b
 }
 
-// publisher is a client that is not the bridge. It has one connection, because
-// a broker may acknowledge a message before it has passed it on: those of two
-// connections can overtake each other.
+// publisher is a client that is not the bridge. It has one connection, so
+// that its messages stay in order.
 type publisher struct {
 	url    string
 	client paho.Client // nil: not connected
@@ -52,8 +51,13 @@ func (p *publisher) publish(t testing.TB, m bridges.Publication) {
 	}
 }
 
+// send publishes, and asks the broker something else: mochi acknowledges a
+// message before it passes it on, but takes a client's packets one by one.
 func (p *publisher) send(m bridges.Publication) error {
-	return paho.WaitTokenTimeout(p.client.Publish(m.Topic, byte(m.QoS), m.Retain, m.Payload), 10*time.Second)
+	if err := paho.WaitTokenTimeout(p.client.Publish(m.Topic, byte(m.QoS), m.Retain, m.Payload), 10*time.Second); err != nil {
+		return err
+	}
+	return paho.WaitTokenTimeout(p.client.Unsubscribe("nothing"), 10*time.Second)
 }
 
 func (p *publisher) close() {

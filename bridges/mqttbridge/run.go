@@ -109,7 +109,9 @@ func (b *Bridge) up(c *connection) {
 	b.status = bridges.Status{State: bridges.Connected, Since: time.Now()}
 	b.inbox.put(item{outage: &outage{lastGood: b.lastGood, joined: b.joined}})
 	for f := range b.filters.all() {
-		b.schedule(f, 0)
+		if len(f.subs) > 0 && f.losses < maxLosses {
+			b.schedule(f, 0)
+		}
 	}
 }
 
@@ -145,7 +147,7 @@ func (b *Bridge) subscribe(c *connection, asked []asking) error {
 	token := c.client.SubscribeMultiple(want, nil)
 	if err := c.wait(ctx, token); err != nil {
 		for _, a := range asked {
-			a.answer.release(nil) // the broker is away now: see down
+			b.unanswered(a)
 		}
 		return err
 	}
@@ -162,15 +164,36 @@ func (b *Bridge) subscribe(c *connection, asked []asking) error {
 
 func (b *Bridge) grant(a asking) {
 	b.mu.Lock()
-	a.filter.granted = true
+	a.filter.granted, a.filter.losses = true, 0
 	a.filter.startWaiting(time.Now().Add(retainedWait))
 	b.mu.Unlock()
 	a.answer.release(nil)
 }
 
+// unanswered leaves a filter to the next connection. Some brokers refuse a
+// filter by closing the connection; such a filter would keep all others from
+// ever being served, so it does not get many chances.
+func (b *Bridge) unanswered(a asking) {
+	b.mu.Lock()
+	if b.ctx.Err() == nil {
+		a.filter.losses++
+	}
+	refused := a.filter.losses >= maxLosses
+	b.mu.Unlock()
+	if refused {
+		b.refuse(a)
+	} else {
+		a.answer.release(nil) // the subscription stands
+	}
+}
+
+func errRefused(filter string) error {
+	return live.Errorf(bridges.CodeTopicRefused, "The MQTT broker refused the topic filter %q.", filter)
+}
+
 // refuse ends every subscription of a filter.
 func (b *Bridge) refuse(a asking) {
-	err := live.Errorf(bridges.CodeTopicRefused, "The MQTT broker refused the topic filter %q.", a.filter.name)
+	err := errRefused(a.filter.name)
 	b.log.Warn("mqtt broker refused a filter", "filter", a.filter.name)
 	b.mu.Lock()
 	a.filter.granted = false

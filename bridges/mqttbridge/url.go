@@ -17,7 +17,7 @@ var defaultPorts = map[string]string{
 const acceptedURLs = "mqtt://[user:password@]host[:port] is accepted; instead of mqtt also tcp, mqtts, ssl, ws or wss"
 
 // parseURL reads a broker's address and adds the port if there is none. Its
-// errors never show the URL itself unless the password was found and masked.
+// errors show no part of the URL that might be a password.
 func parseURL(s string) (*url.URL, error) {
 	if s == "" {
 		return nil, errors.New("no broker URL given: " + acceptedURLs)
@@ -28,13 +28,13 @@ func parseURL(s string) (*url.URL, error) {
 	}
 	port, ok := defaultPorts[u.Scheme]
 	if !ok {
-		if u.Host == "" { // "user:password@host" and "host:1883" parse as scheme and rest
+		if u.Host == "" { // as in "host:1883"; what looks like a scheme may be a user name
 			return nil, errors.New("the broker URL has no scheme that is known: " + acceptedURLs)
 		}
-		return nil, fmt.Errorf("the broker URL %q has the scheme %q: %s", u.Redacted(), u.Scheme, acceptedURLs)
+		return nil, fmt.Errorf("the broker URL has the scheme %q: %s", u.Scheme, acceptedURLs)
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("the broker URL %q names no host: %s", u.Redacted(), acceptedURLs)
+		return nil, errors.New("the broker URL names no host: " + acceptedURLs)
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)

@@ -1,6 +1,7 @@
 // What the tests run against: real brokers, the real gateway, a real Chromium,
 // all started here on free ports and stopped at the end.
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -31,11 +32,19 @@ export class Env {
   async start() {
     if (!existsSync(sluice)) throw new Error(`${sluice} is missing: build it first, or name it in SLUICE_BIN`);
     mkdirSync(screenshots, { recursive: true });
-    this.mqttPort = await freePort();
-    this.redisPort = await freePort();
+    [this.mqttPort, this.redisPort] = await freePorts(2);
     // Without a configuration file mosquitto listens on loopback and asks for no password.
     const mosquitto = this.#spawn("mosquitto", ["-p", this.mqttPort]);
-    const redis = this.#spawn("redis-server", ["--port", this.redisPort, "--bind", "127.0.0.1", "--save", "", "--dir", this.#dir]);
+    const redis = this.#spawn("redis-server", [
+      "--port",
+      this.redisPort,
+      "--bind",
+      "127.0.0.1",
+      "--save",
+      "",
+      "--dir",
+      this.#dir,
+    ]);
     await Promise.all([accepts(mosquitto, this.mqttPort), accepts(redis, this.redisPort)]);
     await this.startGateway();
     this.browser = await chromium.launch({
@@ -55,8 +64,9 @@ export class Env {
   async startGateway(addr = "127.0.0.1:0") {
     const file = join(this.#dir, "addr");
     rmSync(file, { force: true });
-    const args = ["serve", "--addr", addr, "--addr-file", file, "--course-ports=false", "--data-dir", ":memory:"];
+    const args = ["serve", "--addr", addr, "--addr-file", file, "--course-ports=false"];
     this.gateway = this.#spawn(sluice, args, {
+      SLUICE_DATA_DIR: ":memory:",
       MQTT_BROKER_URL: `mqtt://127.0.0.1:${this.mqttPort}`,
       REDIS_URL: `redis://127.0.0.1:${this.redisPort}`,
     });
@@ -156,14 +166,13 @@ async function stop(child) {
   clearTimeout(late);
 }
 
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
+// All are held until the last one is found, so that they differ.
+async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
+  await Promise.all(servers.map((server) => once(server, "listening")));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => once(server.close(), "close")));
+  return ports;
 }
 
 function accepts(child, port) {

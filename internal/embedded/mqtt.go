@@ -8,8 +8,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -32,6 +35,8 @@ type MQTTConfig struct {
 type MQTT struct {
 	server *mqtt.Server
 	addr   string
+	conns  *connections
+	close  func() error // the first call counts
 }
 
 // StartMQTT starts a broker.
@@ -51,7 +56,8 @@ func StartMQTT(cfg MQTTConfig) (*MQTT, error) {
 		ln.Close()
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
-	if err := server.AddListener(listeners.NewNet("tcp", ln)); err != nil {
+	conns := &connections{Listener: ln, open: make(map[net.Conn]bool)}
+	if err := server.AddListener(listeners.NewNet(listenerID, conns)); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
@@ -59,8 +65,17 @@ func StartMQTT(cfg MQTTConfig) (*MQTT, error) {
 		server.Close()
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
-	return &MQTT{server: server, addr: ln.Addr().String()}, nil
+	return &MQTT{
+		server: server,
+		addr:   ln.Addr().String(),
+		conns:  conns,
+		close:  sync.OnceValue(server.Close), // mochi's panics when called again
+	}, nil
 }
+
+// listenerID names our one listener. Close disconnects the clients of a
+// listener, so those of ServeConn are counted among its own.
+const listenerID = "tcp"
 
 // Addr is the host:port on which the broker listens.
 func (m *MQTT) Addr() string { return m.addr }
@@ -71,13 +86,66 @@ func (m *MQTT) URL() string { return "mqtt://" + m.addr }
 // ServeConn serves a connection that came another way than over the listener,
 // such as MQTT over WebSocket. It returns when the client has left.
 func (m *MQTT) ServeConn(conn net.Conn) error {
-	// Close disconnects the clients of a listener, so the connection is
-	// counted among those of ours.
-	return m.server.EstablishConnection("tcp", conn)
+	return m.server.EstablishConnection(listenerID, m.conns.track(conn))
 }
 
 // Close disconnects every client and waits until they are gone.
-func (m *MQTT) Close() error { return m.server.Close() }
+func (m *MQTT) Close() error { return m.close() }
+
+// connections is a listener that closes what it has accepted. mochi knows a
+// connection only once it has said CONNECT; one that says nothing would hold up
+// Close until its time to do so has passed.
+type connections struct {
+	net.Listener
+
+	mu     sync.Mutex
+	open   map[net.Conn]bool
+	closed bool
+}
+
+func (c *connections) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return c.track(conn), nil
+}
+
+// Close is called by mochi after it has told its clients.
+func (c *connections) Close() error {
+	c.mu.Lock()
+	open := slices.Collect(maps.Keys(c.open))
+	c.closed = true
+	c.mu.Unlock()
+	for _, conn := range open {
+		conn.Close()
+	}
+	return c.Listener.Close()
+}
+
+func (c *connections) track(conn net.Conn) net.Conn {
+	t := &trackedConn{Conn: conn, of: c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		conn.Close()
+	} else {
+		c.open[t] = true
+	}
+	return t
+}
+
+type trackedConn struct {
+	net.Conn
+	of *connections
+}
+
+func (t *trackedConn) Close() error {
+	t.of.mu.Lock()
+	delete(t.of.open, t)
+	t.of.mu.Unlock()
+	return t.Conn.Close()
+}
 
 // listen takes a free port of the same host when the wanted one is taken.
 func listen(addr string) (net.Listener, error) {

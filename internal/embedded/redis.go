@@ -18,13 +18,16 @@ type RedisConfig struct {
 }
 
 // Redis is a server that understands most of Redis: strings, lists, hashes,
-// streams, Pub/Sub, scripts. Its data ends with it.
+// streams, Pub/Sub, transactions, scripts. Its data ends with it.
 type Redis struct {
 	server *miniredis.Miniredis
 	addr   string
-	work   sync.WaitGroup
-	once   sync.Once
-	closed chan struct{}
+	// transactions hears what is published between MULTI and EXEC, which is
+	// the one way of publishing that is left to miniredis.
+	transactions *miniredis.Subscriber
+	work         sync.WaitGroup
+	once         sync.Once
+	closed       chan struct{}
 }
 
 // StartRedis starts a server.
@@ -36,8 +39,16 @@ func StartRedis(cfg RedisConfig) (*Redis, error) {
 	if err := startAddr(server, cfg.Addr); err != nil {
 		return nil, fmt.Errorf("embedded: redis: %w", err)
 	}
-	r := &Redis{server: server, addr: server.Addr(), closed: make(chan struct{})}
+	pubsub := newPubsub()
+	server.Server().SetPreHook(pubsub.hook)
+	r := &Redis{server: server, addr: server.Addr(), transactions: server.NewSubscriber(), closed: make(chan struct{})}
+	r.transactions.Psubscribe("*")
 	r.work.Go(r.age)
+	r.work.Go(func() {
+		for m := range r.transactions.Pmessages() {
+			pubsub.deliver(m.Channel, m.Message)
+		}
+	})
 	return r, nil
 }
 
@@ -85,6 +96,7 @@ func (r *Redis) Close() error {
 	r.once.Do(func() {
 		close(r.closed)
 		r.server.Close()
+		r.transactions.Close()
 	})
 	r.work.Wait()
 	return nil

@@ -126,6 +126,9 @@ func (h *Hub[K, T]) join(key K) (*topic[T], *Queue[T], error) {
 
 func (h *Hub[K, T]) open(key K, t *topic[T]) {
 	stop, err := h.cfg.Open(h.ctx, key)
+	if err != nil && h.ctx.Err() != nil {
+		err = ErrHubClosed
+	}
 	h.mu.Lock()
 	t.stop, t.err = stop, err
 	if err != nil {
@@ -259,11 +262,11 @@ func (h *Hub[K, T]) Close() {
 	h.work.Wait()
 
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	for key, t := range h.topics {
-		if t.stop != nil {
-			t.stop()
-		}
-		h.drop(key, t)
+	topics := h.topics
+	h.topics = nil
+	h.mu.Unlock()
+	for _, t := range topics { // nothing touches them any more
+		t.stop()
+		close(t.gone)
 	}
 }

@@ -148,12 +148,12 @@ func (q *Queue[T]) Next(buf []Event[T]) (n int, open bool) {
 func (q *Queue[T]) Wake(f func()) {
 	q.mu.Lock()
 	q.wake = f
-	wake := func() {}
-	if q.count > 0 || q.done() {
-		wake = q.takeWake()
-	}
+	news := q.count > 0 || q.done()
+	q.idle = !news
 	q.mu.Unlock()
-	wake()
+	if news {
+		f()
+	}
 }
 
 // Err implements Sub.

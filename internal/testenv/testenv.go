@@ -102,8 +102,9 @@ type Process struct {
 	args   []string
 	output *output
 
-	stop context.CancelFunc // kills; nil: not running
-	done chan struct{}      // closed when the program has ended
+	process *os.Process
+	stop    context.CancelFunc // kills; nil: not running
+	done    chan struct{}      // closed when the program has ended
 }
 
 // StartProcess starts the named program and waits until addr accepts
@@ -151,6 +152,7 @@ func (p *Process) run(ctx context.Context, started chan<- error) {
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = childAttributes()
 	err := cmd.Start()
+	p.process = cmd.Process
 	started <- err
 	if err == nil {
 		_ = cmd.Wait() // "signal: killed" is the usual end

@@ -11,7 +11,8 @@ const socketURL = graphqlURL.replace(/^http/, "ws");
 let socket; // the current one
 let operation = 0; // the id of the running subscription; an id is used once per connection
 let paused = false;
-let attempts = 0; // connections in a row that failed
+let attempts = 0; // connections in a row without an event
+let lastWords = ""; // why this page closed the connection itself
 let retryTimer;
 
 function connect() {
@@ -26,22 +27,23 @@ function connect() {
 function receive(text) {
   list("received", text);
   const message = JSON.parse(text);
+  if (message.id && message.id !== String(operation)) return; // of a subscription that was paused just now
   switch (message.type) {
     case "connection_ack":
-      attempts = 0;
       if (paused) show("paused", "Paused");
       else subscribe();
       break;
     case "next":
-      if (message.id !== String(operation)) break; // of a subscription that was completed just now
-      show("open", "Connected");
+      attempts = 0;
       $("clock").textContent = message.payload.data?.timeUpdates ?? message.payload.errors?.[0]?.message ?? "–";
       break;
     case "error":
-      show("away", `The gateway refuses: ${message.payload?.[0]?.message ?? "no reason given"}`);
+      lastWords = `The gateway refuses the subscription: ${message.payload?.[0]?.message ?? "no reason given"}`;
+      socket.close(1000);
       break;
     case "complete":
-      show("away", "The gateway has ended the subscription");
+      lastWords = "The gateway has ended the subscription.";
+      socket.close(1000);
       break;
     case "ping":
       send({ type: "pong" });
@@ -64,11 +66,9 @@ function send(message) {
 function closed(code, reason) {
   const seconds = Math.min(2 ** attempts++, 15);
   show("away", "Not connected");
-  // 1006 stands for a connection that ended without a word.
-  const why =
-    code === 1006
-      ? "The gateway does not answer."
-      : `The gateway closed the connection: ${code} ${reason}`.trim() + ".";
+  let why = lastWords || `The gateway closed the connection: ${code} ${reason}`.trim().replace(/\.?$/, ".");
+  if (code === 1006) why = "The gateway does not answer."; // the connection ended without a word
+  lastWords = "";
   countDown(why, seconds);
 }
 
@@ -128,7 +128,7 @@ $("pause").addEventListener("click", () => {
 });
 
 $("retry").addEventListener("click", () => {
-  $("pause").focus();
+  $("live-title").focus({ preventScroll: true }); // this button is about to go
   connect();
 });
 

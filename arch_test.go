@@ -1,0 +1,106 @@
+package sluice
+
+import (
+	"go/build"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluice-gateway/sluice/"
+
+// arrows says what each package of ours may import of ours, in its code and in
+// its tests within the package. A name that ends in "/..." stands for a folder.
+var arrows = map[string][]string{
+	"internal/live":  {},
+	"internal/rooms": {"internal/live"},
+
+	"bridges":             {"internal/live"},
+	"bridges/bridgetest":  {"bridges", "internal/live"},
+	"bridges/mqttbridge":  {"bridges", "internal/live"},
+	"bridges/redisbridge": {"bridges", "internal/live"},
+
+	"graph":           {"bridges", "graph/...", "internal/live", "internal/rooms"},
+	"graph/model":     {"bridges", "internal/live", "internal/rooms"},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/rooms"},
+
+	"server/gqlws": {"internal/live"},
+	"server":       {"bridges", "graph", "graph/generated", "server/gqlws"},
+
+	"web":               {},
+	"internal/embedded": {},
+	"internal/testenv":  {},
+	"cmd/sluice": {
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/live", "internal/rooms", "server", "server/gqlws", "web",
+	},
+}
+
+// heavy is what no package but the drivers may bring into a build.
+var heavy = []string{
+	"github.com/redis/go-redis", "github.com/eclipse/paho", "github.com/mochi-mqtt", "github.com/alicebob/miniredis",
+}
+
+func TestArrows(t *testing.T) {
+	for _, dir := range packages(t) {
+		allowed, known := arrows[dir]
+		if !known {
+			t.Errorf("%s is not in the table of arrows", dir)
+			continue
+		}
+		pkg, err := build.ImportDir(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range pkg.Imports {
+			if ours, ok := strings.CutPrefix(path, module); ok && !covers(allowed, ours) {
+				t.Errorf("%s imports %s, which the table of arrows does not allow", dir, ours)
+			}
+		}
+	}
+}
+
+func covers(allowed []string, path string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		folder, all := strings.CutSuffix(a, "...")
+		return a == path || all && strings.HasPrefix(path, folder)
+	})
+}
+
+// packages lists the folders below this one that hold Go code.
+func packages(t *testing.T) []string {
+	var dirs []string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if name := d.Name(); name == "node_modules" || name == "testdata" || len(name) > 1 && strings.HasPrefix(name, ".") {
+			return filepath.SkipDir
+		}
+		files, err := filepath.Glob(filepath.Join(path, "*.go"))
+		if err == nil && len(files) > 0 && path != "." {
+			dirs = append(dirs, filepath.ToSlash(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+func TestServerBringsNoDriver(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./server").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		for _, driver := range heavy {
+			if strings.HasPrefix(dep, driver) {
+				t.Errorf("./server depends on %s", strings.TrimSpace(dep))
+			}
+		}
+	}
+}

@@ -1,0 +1,490 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/graph/model"
+	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/rooms"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memoryChannels is the in-memory bridge in Redis's place; patterns are its
+// filters.
+type memoryChannels struct{ *bridges.Memory }
+
+func (m memoryChannels) SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error) {
+	return m.Subscribe(ctx, pattern, bridges.AtMostOnce)
+}
+
+// gateway is a server on in-memory brokers.
+type gateway struct {
+	*Server
+	url   string
+	mqtt  *bridges.Memory
+	redis *bridges.Memory
+	state bridges.State // of both bridges
+	log   *bytes.Buffer // read it after a request has been answered
+}
+
+func start(t *testing.T) *gateway {
+	t.Helper()
+	g := &gateway{
+		mqtt: bridges.NewMemory(bridges.MemoryConfig{}), redis: bridges.NewMemory(bridges.MemoryConfig{}),
+		state: bridges.Connected, log: new(bytes.Buffer),
+	}
+	room := rooms.New()
+	mqttRules, err1 := bridges.NewMQTTRules([]string{"demo/#"}, []string{"demo/#"})
+	redisRules, err2 := bridges.NewRedisRules([]string{"demo/*"}, []string{"demo/*"})
+	access, err3 := NewAccess(true, []string{"https://app.example"}, []string{"gateway.internal"})
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	guard := bridges.Guard{Topics: bridges.DefaultTopicLimits, PublishBytes: 1000}
+	g.Server = New(Config{
+		Logger: slog.New(slog.NewTextHandler(g.log, nil)), Access: access, Introspection: true,
+		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Tokens: 500},
+		Resolver: &graph.Resolver{
+			MQTT:  bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
+			Redis: bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{g.redis}, Rules: redisRules},
+			Rooms: room,
+			Bridges: func() []*model.Bridge {
+				return []*model.Bridge{{Name: "mqtt", Kind: bridges.KindMQTT, State: g.state, Since: time.Unix(0, 0)}}
+			},
+		},
+	})
+	srv := httptest.NewServer(g.Server)
+	g.url = srv.URL
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := g.Server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		srv.Close()
+		room.Close()
+		g.mqtt.Close()
+		g.redis.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return g
+}
+
+// do sends a request; header are name, value, name, value …
+func (g *gateway) do(t *testing.T, method, path, body string, header ...string) (int, string, http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, g.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), resp.Header
+}
+
+// query posts a document and returns the response's text.
+func (g *gateway) query(t *testing.T, document string, variables map[string]any) string {
+	t.Helper()
+	b, _ := json.Marshal(map[string]any{"query": document, "variables": variables})
+	_, body, _ := g.do(t, "POST", "/graphql", string(b), "Content-Type", "application/json")
+	return body
+}
+
+const asJSON, asGraphQL = "application/json", "application/graphql-response+json"
+
+func TestOverHTTP(t *testing.T) {
+	g := start(t)
+	tests := []struct {
+		name, method, path, body string
+		header                   []string
+		status                   int
+		want                     string
+	}{
+		{"POST", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON}, 200, `{"data":{"hello":"Hello from GraphQL-WS!"}}`},
+		{"POST with charset", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON + "; charset=utf-8"}, 200, `{"data":`},
+		{"POST with variables and nulls", "POST", "/graphql", `{"query":"query Q($t: String!) { echo(text: $t) }","operationName":null,"variables":{"t":"あ"},"extensions":null}`, []string{"Content-Type", asJSON}, 200, `{"data":{"echo":"あ"}}`},
+		{"GET", "GET", "/graphql?query={hello}", "", nil, 200, `{"data":{"hello":`},
+		{"GET with variables", "GET", `/graphql?query=query+Q($t:String!){echo(text:$t)}&variables={"t":"x"}`, "", nil, 200, `{"data":{"echo":"x"}}`},
+		{"GET without query", "GET", "/graphql", "", nil, 400, `no parameter`},
+		{"GET with broken variables", "GET", "/graphql?query={hello}&variables=x", "", nil, 400, `variables`},
+		{"mutation by GET", "GET", "/graphql?query=mutation{createRoom{id}}", "", nil, 405, `METHOD_NOT_ALLOWED`},
+		{"subscription by POST", "POST", "/graphql", `{"query":"subscription { timeUpdates }"}`, []string{"Content-Type", asJSON}, 400, `SUBSCRIPTION_NOT_SUPPORTED`},
+		{"PUT", "PUT", "/graphql", "", nil, 405, `METHOD_NOT_ALLOWED`},
+		{"a form", "POST", "/graphql", "query={hello}", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `UNSUPPORTED_MEDIA_TYPE`},
+		{"no content type", "POST", "/graphql", `{"query":"{ hello }"}`, nil, 415, `UNSUPPORTED_MEDIA_TYPE`},
+		{"a batch", "POST", "/graphql", `[{"query":"{ hello }"}]`, []string{"Content-Type", asJSON}, 400, `BAD_REQUEST`},
+		{"no query", "POST", "/graphql", `{}`, []string{"Content-Type", asJSON}, 400, `has no \"query\"`},
+		{"trailing text", "POST", "/graphql", `{"query":"{ hello }"} x`, []string{"Content-Type", asJSON}, 400, `BAD_REQUEST`},
+		{"too large", "POST", "/graphql", `{"query":"` + strings.Repeat(" ", 10_001) + `"}`, []string{"Content-Type", asJSON}, 413, `PAYLOAD_TOO_LARGE`},
+		{"an image wanted", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON, "Accept", "image/png"}, 406, `NOT_ACCEPTABLE`},
+		{"invalid document, old media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asJSON}, 200, `Cannot query field`},
+		{"invalid document, new media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Cannot query field`},
+		{"syntax error", "POST", "/graphql", `{"query":"{"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Expected Name`},
+		{"too many tokens", "POST", "/graphql", `{"query":"{` + strings.Repeat(" hello", 600) + ` }"}`, []string{"Content-Type", asJSON}, 200, `token limit`},
+		{"field error", "POST", "/graphql", `{"query":"{ fail }"}`, []string{"Content-Type", asJSON}, 200, `"code":"DEMO_FAILURE"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D").Replace(test.path)
+			status, body, header := g.do(t, test.method, path, test.body, test.header...)
+			if status != test.status || !strings.Contains(body, test.want) {
+				t.Errorf("got %d %s\nwant %d with %s", status, body, test.status, test.want)
+			}
+			if !json.Valid([]byte(body)) || !strings.HasPrefix(header.Get("Content-Type"), "application/") {
+				t.Errorf("the answer is not JSON: %s %s", header.Get("Content-Type"), body)
+			}
+		})
+	}
+}
+
+func TestMalformedBodyIsNotEchoed(t *testing.T) {
+	g := start(t)
+	_, body, _ := g.do(t, "POST", "/graphql", `{"query": secret-token`, "Content-Type", asJSON)
+	if strings.Contains(body, "secret") {
+		t.Errorf("the answer repeats the body: %s", body)
+	}
+}
+
+func TestWhoMayCome(t *testing.T) {
+	g := start(t)
+	tests := []struct {
+		name, origin, host string
+		status             int
+	}{
+		{"no page", "", "", 200},
+		{"same origin", "http://gateway.internal", "gateway.internal", 200},
+		{"a page of this machine", "http://localhost:5173", "", 200},
+		{"another one", "https://127.0.0.1", "", 200},
+		{"by IPv6", "http://[::1]:3000", "", 200},
+		{"a configured origin", "https://app.example", "", 200},
+		{"a foreign page", "https://evil.example", "", 403},
+		{"a look-alike", "https://app.example.evil.com", "", 403},
+		{"localhost as a prefix", "http://localhost.evil.com", "", 403},
+		{"a sandboxed page", "null", "", 403},
+		{"a configured origin over http", "http://app.example", "", 403},
+		{"a file", "file://", "", 403},
+		{"a rebound name", "", "evil.example", 403},
+		{"a rebound name with its own page", "http://evil.example", "evil.example", 403},
+		{"a configured host", "", "gateway.internal:8080", 200},
+		{"an origin's host", "", "app.example", 200},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var header []string
+			if test.origin != "" {
+				header = append(header, "Origin", test.origin)
+			}
+			if test.host != "" {
+				header = append(header, "Host", test.host)
+			}
+			status, body, _ := g.do(t, "GET", "/graphql?query=%7Bhello%7D", "", header...)
+			if status != test.status {
+				t.Errorf("got %d %s", status, body)
+			}
+			h := http.Header{"Sec-Websocket-Protocol": {"graphql-transport-ws"}}
+			for i := 0; i < len(header); i += 2 {
+				h.Set(header[i], header[i+1])
+			}
+			ws, resp, err := websocket.DefaultDialer.Dial(strings.Replace(g.url, "http", "ws", 1)+"/graphql", h)
+			if err == nil {
+				ws.Close()
+			}
+			if want := test.status == 200; (err == nil) != want {
+				t.Errorf("WebSocket: %v %v", err, resp)
+			}
+			if status, _, _ := g.do(t, "GET", "/healthz", "", header...); status != 200 {
+				t.Errorf("healthz answers %d", status)
+			}
+		})
+	}
+}
+
+func TestPreflight(t *testing.T) {
+	g := start(t)
+	status, _, header := g.do(t, "OPTIONS", "/graphql", "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")
+	if status != 204 || header.Get("Access-Control-Allow-Origin") != "https://app.example" || header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("got %d %v", status, header)
+	}
+	if status, _, header = g.do(t, "OPTIONS", "/graphql", "", "Origin", "https://evil.example", "Access-Control-Request-Method", "POST"); status != 403 || header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("got %d %v", status, header)
+	}
+}
+
+func TestBadAccessSettings(t *testing.T) {
+	for _, origin := range []string{"app.example", "https://app.example/", "ftp://x", "https://u:p@x", "*"} {
+		if _, err := NewAccess(false, []string{origin}, nil); err == nil {
+			t.Errorf("origin %q was accepted", origin)
+		}
+	}
+	for _, host := range []string{"", "https://x", "a b", "a/b"} {
+		if _, err := NewAccess(false, nil, []string{host}); err == nil {
+			t.Errorf("host %q was accepted", host)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	g := start(t)
+	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 200 || !strings.Contains(body, `"ready"`) {
+		t.Errorf("got %d %s", status, body)
+	}
+	g.state = bridges.Connecting
+	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, `"mqtt":"CONNECTING"`) {
+		t.Errorf("got %d %s", status, body)
+	}
+	g.state = bridges.Connected
+	g.draining.Store(true)
+	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, "draining") {
+		t.Errorf("got %d %s", status, body)
+	}
+	if status, _, _ := g.do(t, "GET", "/healthz", ""); status != 200 {
+		t.Errorf("healthz answers %d", status)
+	}
+}
+
+func TestRefusalsCarryCodes(t *testing.T) {
+	g := start(t)
+	tests := []struct {
+		name, document string
+		variables      map[string]any
+		code           string
+	}{
+		{"slow beyond its bound", `{ slow(ms: 10001) }`, nil, "ARGUMENT_OUT_OF_RANGE"},
+		{"a code of one's own", `{ fail(code: "MINE") }`, nil, "MINE"},
+		{"a code that is none", `{ fail(code: "not a code") }`, nil, "ARGUMENT_OUT_OF_RANGE"},
+		{"publishing outside the list", `mutation { publishMQTT(input: {topic: "secret", payload: "x"}) { acknowledgedAt } }`, nil, "TOPIC_FORBIDDEN"},
+		{"publishing to a wildcard", `mutation { publishMQTT(input: {topic: "demo/#", payload: "x"}) { acknowledgedAt } }`, nil, "TOPIC_INVALID"},
+		{"publishing too much", `mutation P($p: String!) { publishMQTT(input: {topic: "demo/a", payload: $p}) { acknowledgedAt } }`, map[string]any{"p": strings.Repeat("x", 1001)}, "PAYLOAD_TOO_LARGE"},
+		{"publishing broken base64", `mutation { publishMQTT(input: {topic: "demo/a", payload: "?", encoding: BASE64}) { acknowledgedAt } }`, nil, "PAYLOAD_INVALID"},
+		{"a channel with a line break", `mutation { publishRedis(input: {channel: "demo/a\r\nPING", payload: "x"}) { receivers } }`, nil, "TOPIC_INVALID"},
+		{"a room that is none", `mutation { sendMessage(input: {room: "kitchen", content: "x"}) { id } }`, nil, "ROOM_INVALID"},
+		{"an empty message", `mutation { sendMessage(input: {content: " "}) { id } }`, nil, "MESSAGE_INVALID"},
+		{"a long message", `mutation S($c: String!) { sendMessage(input: {content: $c}) { id } }`, map[string]any{"c": strings.Repeat("あ", 501)}, "MESSAGE_INVALID"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if body := g.query(t, test.document, test.variables); !strings.Contains(body, fmt.Sprintf(`"code":%q`, test.code)) {
+				t.Errorf("got %s", body)
+			}
+		})
+	}
+}
+
+func TestInternalErrorsAreMasked(t *testing.T) {
+	g := start(t)
+	present := graph.Present(slog.New(slog.NewTextHandler(g.log, nil)))
+	told := present(graphql.WithResponseContext(t.Context(), present, graphql.DefaultRecover), fmt.Errorf("dial tcp 10.0.0.7: password hunter2"))
+	if strings.Contains(told.Message, "hunter2") || told.Extensions["code"] != "INTERNAL" {
+		t.Errorf("told %+v", told)
+	}
+	id := strings.Fields(told.Message[strings.Index(told.Message, "under ")+6:])[0]
+	if !strings.Contains(g.log.String(), strings.Trim(id, ".")) {
+		t.Errorf("the log does not hold %s: %s", id, g.log)
+	}
+}
+
+// socket is a client of graphql-transport-ws.
+type socket struct {
+	*testing.T
+	*websocket.Conn
+}
+
+func (g *gateway) socket(t *testing.T) *socket {
+	t.Helper()
+	d := websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}}
+	ws, resp, err := d.Dial(strings.Replace(g.url, "http", "ws", 1)+"/graphql", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	t.Cleanup(func() { ws.Close() })
+	_ = ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+	s := &socket{t, ws}
+	s.send(`{"type":"connection_init"}`)
+	s.read()
+	return s
+}
+
+func (s *socket) send(text string) {
+	s.Helper()
+	if err := s.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *socket) subscribe(id, document string) {
+	s.Helper()
+	b, _ := json.Marshal(map[string]any{"id": id, "type": "subscribe", "payload": map[string]any{"query": document}})
+	s.send(string(b))
+}
+
+func (s *socket) read() string {
+	s.Helper()
+	_, b, err := s.ReadMessage()
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(b)
+}
+
+// until waits for a bridge's upstream, which is there before the first message.
+func until(t *testing.T, b *bridges.Memory, topic string) {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for !strings.Contains(fmt.Sprint(b.Upstreams()), topic) {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("no subscription of %s", topic)
+		}
+	}
+}
+
+func TestBrokerMessageReachesASubscription(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	s.subscribe("1", `subscription { mqttMessages(topic: "demo/+", qos: AT_LEAST_ONCE) { topic payload encoding json qos retained } }`)
+	until(t, g.mqtt, "demo/+")
+	for _, test := range []struct{ payload, want string }{
+		{`"hi" <b>`, `"payload":"\"hi\" <b>","encoding":"UTF8","json":null`},
+		{` { "a" : [1, 2] } `, `"payload":" { \"a\" : [1, 2] } ","encoding":"UTF8","json":{"a":[1,2]}`},
+		{"\xff\xfe", `"payload":"//4=","encoding":"BASE64","json":null`},
+		{"", `"payload":"","encoding":"UTF8","json":null`},
+	} {
+		if _, err := g.mqtt.Publish(t.Context(), bridges.Publication{Topic: "demo/a", Payload: []byte(test.payload), QoS: bridges.ExactlyOnce}); err != nil {
+			t.Fatal(err)
+		}
+		got := s.read()
+		if !strings.Contains(got, test.want) || !strings.Contains(got, `"qos":"AT_LEAST_ONCE"`) || !json.Valid([]byte(got)) {
+			t.Errorf("got %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+func TestRoomsReachEverybodyInOneOrder(t *testing.T) {
+	g := start(t)
+	a, b := g.socket(t), g.socket(t)
+	for _, s := range []*socket{a, b} {
+		s.subscribe("1", `subscription { messageUpdates { author content } }`)
+	}
+	// Who subscribes later misses what came before: send until both have seen one.
+	var firstA, firstB string
+	for i := 0; firstA == "" || firstB == ""; i++ {
+		g.query(t, fmt.Sprintf(`mutation { sendMessage(input: {author: "ann", content: "%d"}) { id } }`, i), nil)
+		if firstA == "" {
+			firstA = a.read()
+		}
+		if firstB == "" {
+			firstB = b.read()
+		}
+	}
+	g.query(t, `mutation { sendMessage(input: {content: "last"}) { id } }`, nil)
+	for _, s := range []*socket{a, b} {
+		for got := ""; !strings.Contains(got, `{"author":"anonymous","content":"last"}`); {
+			got = s.read()
+		}
+	}
+}
+
+func TestSubscriptionRefusalsLeaveTheSocketOpen(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	for i, test := range []struct{ field, code string }{
+		{`mqttMessages(topic: "+x") { topic }`, "TOPIC_INVALID"},
+		{`mqttMessages(topic: "a/#/b") { topic }`, "TOPIC_INVALID"},
+		{`mqttMessages(topic: "") { topic }`, "TOPIC_INVALID"},
+		{`mqttMessages(topic: "` + strings.Repeat("x", 70_000) + `") { topic }`, "TOPIC_INVALID"},
+		{`mqttMessages(topic: "#") { topic }`, "TOPIC_FORBIDDEN"},
+		{`redisMessages(channel: "demo/a\r\nb") { channel }`, "TOPIC_INVALID"},
+		{`redisPatternMessages(pattern: "*") { channel }`, "TOPIC_FORBIDDEN"},
+		{`timeUpdates(intervalMs: 99)`, "ARGUMENT_OUT_OF_RANGE"},
+		{`countdown(from: -1)`, "ARGUMENT_OUT_OF_RANGE"},
+		{`failing(after: 101)`, "ARGUMENT_OUT_OF_RANGE"},
+		{`messageUpdates(room: "kitchen") { id }`, "ROOM_INVALID"},
+		{`failing(after: 0)`, "DEMO_FAILURE"},
+	} {
+		id := fmt.Sprint(i)
+		s.subscribe(id, `subscription { `+test.field+` }`)
+		if got := s.read(); !strings.HasPrefix(got, fmt.Sprintf(`{"id":%q,"type":"error"`, id)) || !strings.Contains(got, fmt.Sprintf(`"code":%q`, test.code)) {
+			t.Errorf("%s: got %s", test.field, got)
+		}
+	}
+	s.subscribe("last", `subscription { countdown(from: 0) }`)
+	if got := s.read(); got != `{"id":"last","type":"next","payload":{"data":{"countdown":0}}}` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestEveryElementOfTheSchemaIsDescribed(t *testing.T) {
+	g := start(t)
+	var answer struct {
+		Data struct {
+			Schema struct {
+				Types []struct {
+					Name, Description string
+					Fields            []struct {
+						Name, Description string
+						Args              []struct{ Name, Description string }
+					}
+					InputFields, EnumValues []struct{ Name, Description string }
+				}
+			} `json:"__schema"`
+		}
+	}
+	body := g.query(t, `{ __schema { types { name description
+		fields { name description args { name description } } inputFields { name description } enumValues { name description } } } }`, nil)
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Schema.Types) < 20 {
+		t.Fatalf("%v: %s", err, body)
+	}
+	missing := func(description string, path ...string) {
+		if strings.TrimSpace(description) == "" {
+			t.Errorf("%s has no description", strings.Join(path, "."))
+		}
+	}
+	for _, typ := range answer.Data.Schema.Types {
+		if strings.HasPrefix(typ.Name, "__") {
+			continue
+		}
+		missing(typ.Description, typ.Name)
+		for _, f := range typ.Fields {
+			missing(f.Description, typ.Name, f.Name)
+			for _, a := range f.Args {
+				missing(a.Description, typ.Name, f.Name, a.Name)
+			}
+		}
+		for _, f := range append(typ.InputFields, typ.EnumValues...) {
+			missing(f.Description, typ.Name, f.Name)
+		}
+	}
+}
