@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"server":       {"bridges", "graph", "graph/generated", "server/gqlws"},
 
 	"web":               {},
+	"bench":             {},
 	"internal/embedded": {},
 	"internal/testenv":  {},
 	"cmd/sluice": {

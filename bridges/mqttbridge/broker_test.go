@@ -101,6 +101,7 @@ func wantRefused(t *testing.T, err error) {
 }
 
 func TestRefusedFilter(t *testing.T) {
+	t.Parallel()
 	ln, d := listen(t), new(doorman)
 	cut := guarded(t, ln, d)
 	b := open(t, "mqtt://me:secret@"+ln.Addr().String())
@@ -129,6 +130,7 @@ func TestRefusedFilter(t *testing.T) {
 // TestPoisonedFilter: a broker that answers one filter by closing the
 // connection does not keep the others from being served for ever.
 func TestPoisonedFilter(t *testing.T) {
+	t.Parallel()
 	ln := listen(t)
 	guarded(t, ln, new(doorman))
 	b := open(t, "mqtt://me:secret@"+ln.Addr().String())
@@ -150,6 +152,7 @@ func TestPoisonedFilter(t *testing.T) {
 }
 
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	ln := listen(t)
 	guarded(t, ln, new(doorman))
 	var log lockedBuffer
@@ -175,6 +178,7 @@ func TestWrongPassword(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	https := httptest.NewUnstartedServer(nil) // has a certificate for 127.0.0.1
 	https.StartTLS()
 	defer https.Close()
@@ -193,6 +197,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestWebSocket(t *testing.T) {
+	t.Parallel()
 	port := testenv.FreePort(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	config := filepath.Join(t.TempDir(), "mosquitto.conf")
@@ -243,6 +248,7 @@ func echoes(t *testing.T, b bridges.Bridge) {
 
 // TestBrokerThatNeverAnswers: the port is open, and that is all.
 func TestBrokerThatNeverAnswers(t *testing.T) {
+	t.Parallel()
 	ln := listen(t)
 	defer ln.Close()
 	b := open(t, "mqtt://"+ln.Addr().String())
@@ -264,6 +270,7 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 
 // TestBrokerThatHangs: connections stay open, nobody answers.
 func TestBrokerThatHangs(t *testing.T) {
+	t.Parallel()
 	broker := testenv.Mosquitto(t)
 	b := open(t, broker.URL())
 	bridgetest.WaitConnected(t, b)
@@ -285,6 +292,7 @@ func TestBrokerThatHangs(t *testing.T) {
 // TestManyFilters: more than fit into one SUBSCRIBE, and all are back after an
 // outage.
 func TestManyFilters(t *testing.T) {
+	t.Parallel()
 	broker := testenv.Mosquitto(t)
 	b := open(t, broker.URL())
 	bridgetest.WaitConnected(t, b)

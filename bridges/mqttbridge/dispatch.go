@@ -22,17 +22,22 @@ func (b *Bridge) receive(m paho.Message) {
 		},
 	})
 	for _, m := range lost {
-		b.tellLost(m)
+		b.countLost(m)
 	}
 }
 
-// tellLost makes the next message of those who miss one carry a gap.
-func (b *Bridge) tellLost(m *bridges.Message) {
+// countLost counts a message for those who miss it. They are told with the next
+// one that is dispatched to them: what is dispatched now came before.
+func (b *Bridge) countLost(m *bridges.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for f := range b.filters.matching(m.Topic) {
-		for _, s := range f.subs {
-			s.queue.Mark(live.Gap{Reason: live.GapOverflow, Missed: 1})
+		subs := f.subs
+		if m.Retained {
+			subs = f.newcomers
+		}
+		for _, s := range subs {
+			s.lost++
 		}
 	}
 }
@@ -70,6 +75,12 @@ func (b *Bridge) route(to []*subscription, m *bridges.Message) []*subscription {
 		} else {
 			to = append(to, f.subs...)
 			f.saw(m, b.arrived)
+		}
+	}
+	for _, s := range to {
+		if s.lost > 0 {
+			s.queue.Mark(live.Gap{Reason: live.GapOverflow, Missed: s.lost})
+			s.lost = 0
 		}
 	}
 	return to

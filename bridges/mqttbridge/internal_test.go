@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/bridges/bridgetest"
+	"github.com/sluice-gateway/sluice/internal/live"
 )
 
 func TestParseURL(t *testing.T) {
@@ -137,6 +140,61 @@ func TestInboxInterleaved(t *testing.T) {
 	}
 	if rest := len(contents(x)); rest != put-taken {
 		t.Errorf("%d are left, want %d", rest, put-taken)
+	}
+}
+
+// arrival is a message as paho hands it over.
+type arrival struct {
+	paho.Message
+	payload string
+}
+
+func (arrival) Topic() string     { return "t" }
+func (a arrival) Payload() []byte { return []byte(a.payload) }
+func (arrival) Qos() byte         { return 0 }
+func (arrival) Retained() bool    { return false }
+func (arrival) Ack()              {}
+
+// TestFullInboxIsAGap has the dispatcher wait for a subscriber, so that the
+// inbox, which has room for one message, overflows.
+func TestFullInboxIsAGap(t *testing.T) {
+	b, err := New(Config{
+		URL:        "mqtt://127.0.0.1:1", // nobody
+		QueueBytes: message(0, "1").message.Size(),
+		Queue:      live.Limit{Events: 1, Stall: time.Minute},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	sub, err := b.Subscribe(t.Context(), "+", bridges.AtMostOnce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bridgetest.Read(t, sub)
+	taken := func(n uint64) {
+		t.Helper()
+		bridgetest.Eventually(t, "the dispatcher has taken it", func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.arrived == n
+		})
+	}
+	b.receive(arrival{payload: "1"}) // fills the queue
+	taken(1)
+	b.receive(arrival{payload: "2"}) // makes the dispatcher wait
+	taken(2)
+	for _, payload := range []string{"3", "4", "5"} {
+		b.receive(arrival{payload: payload})
+	}
+	for _, want := range []string{"1", "2", "5"} {
+		ev := r.Want(want)
+		if want != "5" {
+			continue
+		}
+		if ev.Gap == nil || ev.Gap.Reason != live.GapOverflow || ev.Gap.Missed != 2 {
+			t.Errorf("gap %+v, want 2 missed by overflow", ev.Gap)
+		}
 	}
 }
 

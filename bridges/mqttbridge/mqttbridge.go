@@ -28,8 +28,9 @@
 //     filter it finds first: "a/b" at 0 and "a/#" at 1 yield 0 for "a/b".
 //
 // So the bridge hands one arrival to the subscribers of every filter that
-// matches it, and holds overlapping filters at one QoS: the highest asked for.
-// Each subscriber is told the lower of the message's QoS and its own.
+// matches it, and holds overlapping filters at one QoS: the highest asked for
+// while they are open. Each subscriber is told the lower of the message's QoS
+// and its own.
 //
 // The standard lets a broker send a copy per filter. Mosquitto does so when its
 // deprecated allow_duplicate_messages is on; copies carry nothing by which to
@@ -59,7 +60,9 @@
 //
 // A subscription ends with TOPIC_REFUSED when the broker refuses its filter,
 // also after an outage; with live.ErrHubClosed when the bridge is closed; and
-// with its own Close.
+// with its own Close. Some brokers refuse a filter by closing the connection:
+// one that loses the connection three times, twice of them while alone, is
+// taken as refused, or no other filter would ever be served.
 package mqttbridge
 
 import (
@@ -294,10 +297,11 @@ type subscription struct {
 	qos    bridges.QoS
 	queue  *live.Queue[*bridges.Message]
 
-	// set by join, guarded by Bridge.mu
+	// guarded by Bridge.mu
 	id      uint64    // order of joining
 	since   time.Time // when it joined
 	arrived uint64    // messages that had arrived by then
+	lost    uint64    // messages that the inbox had no room for, not yet told
 	asked   bool      // a SUBSCRIBE for its sake was sent
 	until   time.Time // when it stops waiting for retained messages; zero: not yet known
 }

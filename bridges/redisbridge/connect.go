@@ -2,6 +2,7 @@ package redisbridge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -54,7 +55,17 @@ func parseURL(url string) (*redis.Options, error) {
 	opts.PoolTimeout = bridges.PublishTimeout
 	opts.PoolSize = publishers
 	opts.ContextTimeoutEnabled = true
+	opts.Dialer = dialer(opts.TLSConfig)
 	return opts, nil
+}
+
+// dialer stops when its context ends; that of go-redis does not, with TLS.
+func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: dialTimeout}
+	if config == nil {
+		return plain.DialContext
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
 }
 
 // silenceDriver keeps go-redis from writing to standard error. All that it
@@ -68,7 +79,7 @@ func silenceDriver() { redis.SetLogger(&logging.VoidLogger{}) }
 // without telling; the messages lost in between would be lost silently. So
 // each connection has a client of its own, whose dialer works once.
 func (b *Bridge) dial(ctx context.Context) (*session, error) {
-	raw, err := redis.NewDialer(b.opts)(ctx, b.opts.Network, b.opts.Addr)
+	raw, err := b.opts.Dialer(ctx, b.opts.Network, b.opts.Addr)
 	if err != nil {
 		return nil, err
 	}

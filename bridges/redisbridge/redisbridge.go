@@ -144,7 +144,9 @@ func New(cfg Config) (*Bridge, error) {
 func (b *Bridge) Kind() bridges.Kind { return bridges.KindRedis }
 
 // Status implements bridges.Bridge. The state is Connected once everything
-// that is subscribed arrives again, not as soon as there is a connection.
+// that is subscribed arrives again, not as soon as there is a connection. Only
+// names that were asked for together with one that Redis has come to refuse
+// take a few round trips longer.
 func (b *Bridge) Status() bridges.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,8 +158,10 @@ func (b *Bridge) Upstreams() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	names := make([]string, 0, len(b.held))
-	for k := range b.held {
-		names = append(names, k.name)
+	for k, r := range b.held {
+		if !r.refused() {
+			names = append(names, k.name)
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -261,7 +265,8 @@ func (b *Bridge) confirmed(ctx context.Context, k key) error {
 }
 
 // Publish implements bridges.Bridge. QoS and Retain mean nothing to Redis and
-// are ignored. A message is sent once: a publication that failed half-way is
+// are ignored. Receivers counts this gateway once for the channel and once for
+// each pattern, however many listen here. A message is sent once: a publication that failed half-way is
 // not repeated, since that could deliver it twice.
 func (b *Bridge) Publish(ctx context.Context, p bridges.Publication) (bridges.Receipt, error) {
 	if err := b.cfg.Limits.CheckChannel(p.Topic); err != nil {

@@ -2,14 +2,21 @@ package redisbridge_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -177,7 +184,17 @@ func TestURLs(t *testing.T) {
 }
 
 func TestChannelAndPatternEachGetACopy(t *testing.T) {
-	b := connected(t, redisbridge.Config{URL: testenv.Redis(t).URL()})
+	t.Run("redis-server", func(t *testing.T) {
+		testCopies(t, connected(t, redisbridge.Config{URL: testenv.Redis(t).URL()}))
+	})
+	t.Run("embedded", func(t *testing.T) {
+		server := startEmbedded(t, "")
+		t.Cleanup(func() { server.Close() })
+		testCopies(t, connected(t, redisbridge.Config{URL: server.URL()}))
+	})
+}
+
+func testCopies(t *testing.T, b *redisbridge.Bridge) {
 	channel := bridgetest.Subscribe(t, b, "news:de", bridges.AtMostOnce)
 	wide := subscribePattern(t, b, "*")
 	narrow := subscribePattern(t, b, "news:[a-e]?")
@@ -204,6 +221,55 @@ func TestChannelAndPatternEachGetACopy(t *testing.T) {
 	send(t, b, "news:de", "last") // no second copy of "one" before it
 	for _, r := range []*bridgetest.Reader{channel, wide, narrow, name} {
 		r.Want("last")
+	}
+}
+
+// certificate writes a certificate for 127.0.0.1 that nobody has signed.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	public, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(kind string, data []byte) string {
+		path := filepath.Join(t.TempDir(), "it.pem")
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("CERTIFICATE", public), write("PRIVATE KEY", secret)
+}
+
+func TestEveryKindOfConnection(t *testing.T) {
+	cert, key := certificate(t)
+	tls := testenv.FreePort(t)
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	server := testenv.Redis(t, "--requirepass", "secret", "--unixsocket", socket,
+		"--tls-port", strconv.Itoa(tls), "--tls-cert-file", cert, "--tls-key-file", key,
+		"--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
+	for _, url := range []string{
+		"redis://:secret@" + server.Addr(),
+		"redis://default:secret@" + server.Addr() + "/15",
+		fmt.Sprintf("rediss://:secret@127.0.0.1:%d?skip_verify=true", tls),
+		"unix://:secret@" + socket,
+	} {
+		b := connected(t, redisbridge.Config{URL: url})
+		r := bridgetest.Subscribe(t, b, "a", bridges.AtMostOnce)
+		send(t, b, "a", "hello")
+		r.Want("hello")
+		b.Close()
 	}
 }
 
@@ -263,32 +329,6 @@ func TestBeingCutIsAGap(t *testing.T) {
 	}
 }
 
-// hang stops the server's process without ending it. What it returns lets it
-// go on.
-func hang(t *testing.T, client *redis.Client) (resume func()) {
-	t.Helper()
-	info, err := client.Info(t.Context(), "server").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(info, "process_id:")
-	text, _, _ := strings.Cut(rest, "\r\n")
-	pid, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	resume = func() { _ = server.Signal(syscall.SIGCONT) }
-	t.Cleanup(resume)
-	return resume
-}
-
 // waitForState waits longer than bridgetest does: a silent connection is given
 // up only after a while.
 func waitForState(t *testing.T, b bridges.Bridge, state bridges.State, within time.Duration) {
@@ -310,7 +350,7 @@ func TestServerThatHangs(t *testing.T) {
 	send(t, b, "a", "before")
 	r.Want("before")
 
-	resume := hang(t, connect(t, server.Addr()))
+	server.Pause(t)
 	began := time.Now()
 	_, err := b.Publish(t.Context(), bridges.Publication{Topic: "a"})
 	took := time.Since(began)
@@ -333,7 +373,7 @@ func TestServerThatHangs(t *testing.T) {
 		t.Errorf("Publish took %v while Redis is away, want no wait", took)
 	}
 
-	resume()
+	server.Resume(t)
 	began = time.Now()
 	waitForState(t, b, bridges.Connected, 5*time.Second)
 	t.Logf("connected %v after the server went on", time.Since(began))
@@ -579,14 +619,14 @@ func TestAFullQueueLosesOnlyItsOwn(t *testing.T) {
 func TestSubscribeGivesUpWithItsContext(t *testing.T) {
 	server := testenv.Redis(t)
 	b := connected(t, redisbridge.Config{URL: server.URL()})
-	resume := hang(t, connect(t, server.Addr()))
+	server.Pause(t)
 	why := errors.New("the caller has left")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
 	if _, err := b.Subscribe(ctx, "a", bridges.AtMostOnce); !errors.Is(err, why) {
 		t.Errorf("Subscribe: %v, want %v", err, why)
 	}
-	resume()
+	server.Resume(t)
 	bridgetest.Eventually(t, "the channel is given up", func() bool { return len(b.Upstreams()) == 0 })
 }
 

@@ -438,7 +438,7 @@ func (b *Bridge) refused(s *session, reply error) error {
 	s.wake()
 	b.mu.Unlock()
 	for _, r := range ended {
-		b.cfg.Logger.Warn("Redis refuses a subscription", "err", reply)
+		b.cfg.Logger.Warn("Redis refuses a subscription", "name", r.key.name, "pattern", r.key.pattern, "err", reply)
 		b.hub.End(r.key, r.err) // those who had subscribed before a reconnection
 	}
 	return nil

@@ -66,7 +66,6 @@ export class Env {
     rmSync(file, { force: true });
     const args = ["serve", "--addr", addr, "--addr-file", file, "--course-ports=false"];
     this.gateway = this.#spawn(sluice, args, {
-      SLUICE_DATA_DIR: ":memory:",
       MQTT_BROKER_URL: `mqtt://127.0.0.1:${this.mqttPort}`,
       REDIS_URL: `redis://127.0.0.1:${this.redisPort}`,
     });

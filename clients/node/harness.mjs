@@ -1,7 +1,7 @@
 // What the tests run against: a real redis-server, a real mosquitto and the
 // real gateway, each on a port of its own, logging into memory and gone when
 // the scope that started it ends. A scope is whatever has an `after` method: a
-// test's context, or the module node:test itself for a whole file.
+// test's context, or { after } of node:test within a suite.
 //
 // A broker that is not installed skips the tests, or fails them where
 // REQUIRE_BROKERS=1 is set, so that a green run there means that every test ran.
@@ -134,7 +134,7 @@ export class Program {
 
   // stop asks it to end and returns { code, signal }.
   async stop(signal = "SIGTERM") {
-    if (!this.runs) return this.exited;
+    if (!this.runs) return this.exited; // undefined if it never ran
     this.#child.kill(signal);
     try {
       return await within(12_000, `the end of ${this.name} after ${signal}`, this.exited);
@@ -160,26 +160,29 @@ export class Program {
   }
 }
 
-// Environment is the brokers of a scope and the gateways started on them.
+// Environment is the brokers of a scope and the gateways started on them. In a
+// suite:
+//
+//   const env = new Environment({ after });
+//   before(() => env.start());
+//   afterEach((t) => env.report(t));
 export class Environment {
-  #scope;
   #programs = [];
-  #dir = mkdtempSync(join(tmpdir(), "sluice-clients-"));
+  #dir;
 
   constructor(scope) {
-    this.#scope = scope;
-    chmodSync(this.#dir, 0o755); // mosquitto gives up root, if it has it, before it looks around
     scope.after(() => this.stop());
   }
 
   // start starts both brokers and a gateway that may publish to demo topics.
   async start(options) {
     await this.startBrokers();
-    this.gateway = await this.startGateway(this.#scope, options);
-    return this;
+    this.gateway = await this.#startGateway(options);
   }
 
   async startBrokers() {
+    this.#dir = mkdtempSync(join(tmpdir(), "sluice-clients-"));
+    chmodSync(this.#dir, 0o755); // mosquitto gives up root, if it has it, before it looks around
     [this.redis, this.mosquitto] = await Promise.all([onFreePort((port) => this.#newRedis(port)), onFreePort((port) => this.#newMosquitto(port))]);
     this.#programs.push(this.redis, this.mosquitto);
   }
@@ -206,13 +209,16 @@ export class Environment {
     return Object.assign(mosquitto, { port, url: `mqtt://127.0.0.1:${port}` });
   }
 
-  // startGateway starts a gateway on these brokers that ends with the scope.
-  async startGateway(scope, options = {}) {
+  // startGateway starts another gateway on these brokers; it ends with the test.
+  async startGateway(t, options) {
+    return this.#startGateway(options, (gateway) => t.after(() => gateway.stop()));
+  }
+
+  async #startGateway(options = {}, made = () => {}) {
     const gateway = newGateway({ redisURL: this.redis.url, mqttURL: this.mosquitto.url, ...options });
     this.#programs.push(gateway);
-    scope.after(() => gateway.stop());
-    await gateway.start();
-    return gateway;
+    made(gateway);
+    return gateway.start();
   }
 
   // mosquittoPub publishes with the real mosquitto_pub. By default it returns
@@ -243,7 +249,7 @@ export class Environment {
 
   async stop() {
     await Promise.all(this.#programs.map((program) => program.runs && program.stop()));
-    rmSync(this.#dir, { recursive: true, force: true });
+    if (this.#dir) rmSync(this.#dir, { recursive: true, force: true });
   }
 }
 
@@ -266,7 +272,7 @@ export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, c
           ...["--mqtt-allow-publish", "demo/#", "--redis-allow-publish", "demo:*", "--log-level", "debug"],
           ...args,
         ],
-        { SLUICE_DATA_DIR: ":memory:", REDIS_URL: redisURL ?? "", MQTT_BROKER_URL: mqttURL ?? "", ...env },
+        { REDIS_URL: redisURL ?? "", MQTT_BROKER_URL: mqttURL ?? "", ...env },
       ];
     },
     async () => {

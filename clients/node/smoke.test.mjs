@@ -6,8 +6,8 @@ import { connect, established } from "./clients.mjs";
 import { Environment, withoutBrokers } from "./harness.mjs";
 
 describe("smoke", { skip: withoutBrokers, timeout: 15_000 }, () => {
-  let env;
-  before(async () => (env = await new Environment({ after }).start()), { timeout: 10_000 });
+  const env = new Environment({ after });
+  before(() => env.start(), { timeout: 10_000 });
   afterEach((t) => env.report(t));
 
   for (const [client, subprotocol] of [

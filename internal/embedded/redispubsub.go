@@ -221,10 +221,12 @@ func (p *pubsub) inspect(c *server.Peer, args []string) bool {
 	return true
 }
 
-// panics reports whether miniredis would end the process over a pattern: it
-// makes regular expressions of patterns and insists that they compile.
+// panics reports whether miniredis might end the process over a pattern: it
+// makes regular expressions of patterns and insists that they compile. All
+// with a backslash are suspect, since they are no sooner understood than
+// misread.
 func panics(pattern string) bool {
-	if !utf8.ValidString(pattern) || strings.Contains(pattern, `\\`) {
+	if !utf8.ValidString(pattern) || strings.Contains(pattern, `\`) {
 		return true
 	}
 	for {
@@ -233,10 +235,8 @@ func panics(pattern string) bool {
 			return false
 		}
 		set, after, _ := strings.Cut(rest, "]")
-		if set != "" {
-			if _, err := regexp.Compile("[" + set + "]"); err != nil || strings.Contains(set, `\`) {
-				return true
-			}
+		if _, err := regexp.Compile("[" + set + "]"); set != "" && err != nil {
+			return true
 		}
 		pattern = after
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -51,15 +52,21 @@ func lookup(tb testing.TB, name string) string {
 	return ""
 }
 
-// FreePort returns a loopback port that was free a moment ago.
+// FreePort returns a loopback port that was free a moment ago. It is below the
+// range from which systems take the ports of outgoing connections, so that
+// none of those can sit on it while a broker is restarted.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatalf("no free port on loopback: %v", err)
+	for range 100 {
+		port := 20_000 + rand.IntN(10_000)
+		ln, err := net.Listen("tcp", loopback(port))
+		if err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	tb.Fatal("no free port on loopback after 100 tries between 20000 and 29999")
+	return 0
 }
 
 // Logger returns a logger that writes to the test's log. Goroutines that
