@@ -43,8 +43,9 @@ var (
 func main() {
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	cancel()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -59,7 +60,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	redisAddr, stopRedis, err := startRedis(ctx, dir)
 	if err != nil {
 		return err
@@ -79,10 +80,10 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("memory: %w", err)
 	}
 	if err := redisLatency(ctx, g, redisAddr); err != nil {
-		return fmt.Errorf("Redis latency: %w", err)
+		return fmt.Errorf("latency of Redis: %w", err)
 	}
 	if err := mqttLatency(ctx, g, mqttAddr); err != nil {
-		return fmt.Errorf("MQTT latency: %w", err)
+		return fmt.Errorf("latency of MQTT: %w", err)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 // deliver at most once.
 type QoS byte
 
+// The three qualities of service.
 const (
 	AtMostOnce  QoS = 0
 	AtLeastOnce QoS = 1
@@ -56,6 +57,7 @@ type Receipt struct {
 // Kind names a make of broker.
 type Kind string
 
+// The makes of broker that there are.
 const (
 	KindMemory Kind = "MEMORY"
 	KindMQTT   Kind = "MQTT"
@@ -65,6 +67,7 @@ const (
 // State says how a bridge stands with its broker.
 type State string
 
+// The states of a bridge.
 const (
 	Connecting State = "CONNECTING" // no connection; trying again
 	Connected  State = "CONNECTED"

@@ -55,7 +55,7 @@ type config struct {
 }
 
 // parse reads the command line. Help and version end the program through an
-// exitCode.
+// exitError.
 func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _ error) {
 	var c cli
 	exited := -1
@@ -78,10 +78,10 @@ func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _
 	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 {
-		return "", config{}, exitCode(exited)
+		return "", config{}, exitError(exited)
 	}
 	if err != nil {
-		return "", config{}, fmt.Errorf("%w\nRun `sluice serve --help` for what is accepted.", err)
+		return "", config{}, fmt.Errorf("%w; `sluice serve --help` lists what is accepted", err)
 	}
 	if kctx.Command() == "version" {
 		return "version", config{}, nil

@@ -16,7 +16,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		var exit exitCode
+		var exit exitError
 		if errors.As(err, &exit) {
 			os.Exit(int(exit))
 		}
@@ -25,10 +25,10 @@ func main() {
 	}
 }
 
-// exitCode ends the program without another word: it has been said already.
-type exitCode int
+// exitError ends the program without another word: it has been said already.
+type exitError int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	command, cfg, err := parse(args, stdout, stderr)

@@ -118,7 +118,8 @@ func TestMQTTServesOtherConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case <-served:
+	case err := <-served:
+		t.Logf("ServeConn returned %v", err)
 	case <-time.After(10 * time.Second):
 		t.Fatal("ServeConn has not returned 10 s after Close")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/embedded"
 )
 
@@ -156,6 +157,26 @@ func TestRedisEachPatternGetsItsCopy(t *testing.T) {
 	}
 	if n := client.Publish(t.Context(), "a:b", "x").Val(); n != 0 {
 		t.Errorf("%d receivers after all have left", n)
+	}
+}
+
+func TestGlobsAreThoseOfRedis(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	chance := rand.New(rand.NewPCG(seed, 0))
+	text := func(alphabet string, n int) string {
+		var b strings.Builder
+		for range n {
+			b.WriteByte(alphabet[chance.IntN(len(alphabet))])
+		}
+		return b.String()
+	}
+	for range 200_000 {
+		pattern := text(`abc**??[[]]^-\`+"\xc3", chance.IntN(9))
+		channel := text(`abc*?[]^-\`+"\xc3", chance.IntN(5))
+		if got, want := embedded.MatchGlob(pattern, channel), bridges.MatchRedis(pattern, channel); got != want {
+			t.Fatalf("MatchGlob(%q, %q) = %v, want %v", pattern, channel, got, want)
+		}
 	}
 }
 

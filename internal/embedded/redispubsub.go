@@ -9,8 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/alicebob/miniredis/v2/server"
-
-	"github.com/sluice-gateway/sluice/bridges"
 )
 
 // pubsub is Redis Pub/Sub in front of miniredis, whose own delivers a message
@@ -167,7 +165,7 @@ func (p *pubsub) send(channel, message string) (copies int) {
 			copies++
 		}
 		for pattern := range l.patterns {
-			if bridges.MatchRedis(pattern, channel) {
+			if matchGlob(pattern, channel) {
 				push(c, "pmessage", pattern, channel, message)
 				copies++
 			}
@@ -202,7 +200,7 @@ func (p *pubsub) inspect(c *server.Peer, args []string) bool {
 	case sub == "CHANNELS" && len(args) <= 2:
 		names := slices.Sorted(maps.Keys(channels))
 		if len(args) == 2 {
-			names = slices.DeleteFunc(names, func(name string) bool { return !bridges.MatchRedis(args[1], name) })
+			names = slices.DeleteFunc(names, func(name string) bool { return !matchGlob(args[1], name) })
 		}
 		c.WriteStrings(names)
 	case sub == "NUMSUB":

@@ -42,9 +42,9 @@ type Gap struct {
 type GapReason string
 
 const (
-	// GapOutage: the gateway had no connection to the broker for a while.
+	// GapOutage says that the gateway had no connection to the broker for a while.
 	GapOutage GapReason = "OUTAGE"
-	// GapOverflow: a bounded queue inside the gateway was full.
+	// GapOverflow says that a bounded queue inside the gateway was full.
 	GapOverflow GapReason = "OVERFLOW"
 )
 

@@ -75,7 +75,7 @@ func TestQueueEndsAfterWhatWaits(t *testing.T) {
 		}
 		got, _, open := drain(q)
 		equal(t, "values", got, []int{1, 2})
-		if open || q.Err() != end {
+		if open || !errors.Is(q.Err(), end) {
 			t.Errorf("open %t, err %v; want closed, %v", open, q.Err(), end)
 		}
 	}
@@ -287,7 +287,7 @@ func TestHubFailureIsNotKept(t *testing.T) {
 		u := &upstreams{fail: errors.New("refused")}
 		h := newTestHub(u)
 		defer h.Close()
-		if _, err := h.Subscribe(t.Context(), "a"); err != u.fail {
+		if _, err := h.Subscribe(t.Context(), "a"); !errors.Is(err, u.fail) {
 			t.Errorf("got %v", err)
 		}
 		u.fail = nil
@@ -540,7 +540,7 @@ func TestCountEndsByItself(t *testing.T) {
 			got = append(got, some...)
 		}
 		equal(t, "values", got, []int{10, 9, 8})
-		if s.Err() != why {
+		if !errors.Is(s.Err(), why) {
 			t.Errorf("ended with %v", s.Err())
 		}
 	})

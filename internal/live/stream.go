@@ -34,6 +34,7 @@ type Item struct {
 // State is what Pull found.
 type State int
 
+// What Pull can find.
 const (
 	Empty State = iota // nothing waits; Wake's function will be called
 	Fed                // an event is in the channel, or Item.Err is set

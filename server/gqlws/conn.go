@@ -219,7 +219,7 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		return
 	}
 	c.ops[id] = op
-	x := newExecution(c, ctx, opCtx, op)
+	x := newExecution(ctx, c, opCtx, op)
 	op.execution = x
 	c.work.Go(x.open)
 }

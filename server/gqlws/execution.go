@@ -63,7 +63,7 @@ type execution struct {
 	done    bool        // by its worker alone
 }
 
-func newExecution(c *conn, ctx context.Context, opCtx *graphql.OperationContext, op *operation) *execution {
+func newExecution(ctx context.Context, c *conn, opCtx *graphql.OperationContext, op *operation) *execution {
 	x := &execution{
 		exec: c.exec, opCtx: opCtx, limit: c.t.cfg.PayloadBytes, runs: &c.t.runs,
 		report: c.t.cfg.Logger.Error, op: op,

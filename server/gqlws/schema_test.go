@@ -25,8 +25,7 @@ type testSchema struct {
 
 	mu    sync.Mutex
 	feeds map[string][]*live.Queue[string] // by topic
-	opens sync.WaitGroup
-	hold  chan struct{} // not nil: "held" waits for it while it opens
+	hold  chan struct{}                    // not nil: "held" waits for it while it opens
 }
 
 var errRefused = &live.Error{Code: "REFUSED", Message: "The test refuses."}

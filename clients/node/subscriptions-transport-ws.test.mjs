@@ -1,0 +1,3 @@
+import { behaviours } from "./behaviours.mjs";
+
+behaviours("subscriptions-transport-ws");

@@ -1,0 +1,3 @@
+import { behaviours } from "./behaviours.mjs";
+
+behaviours("urql over graphql-ws");
