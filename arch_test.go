@@ -27,8 +27,9 @@ var arrows = map[string][]string{
 	"graph/model":     {"bridges", "internal/live", "internal/rooms"},
 	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/rooms"},
 
-	"server/gqlws": {"internal/live"},
-	"server":       {"bridges", "graph", "graph/generated", "server/gqlws"},
+	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
+	"server/gqlws":             {"internal/live"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "server/gqlws"},
 
 	"web":               {},
 	"bench":             {},

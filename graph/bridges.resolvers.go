@@ -25,8 +25,8 @@ func (r *mutationResolver) PublishRedis(ctx context.Context, input model.Publish
 }
 
 // Bridges is the resolver for the bridges field.
-func (r *queryResolver) Bridges(ctx context.Context) ([]*model.Bridge, error) {
-	return r.Resolver.Bridges(), nil
+func (r *queryResolver) Bridges(ctx context.Context) ([]bridges.Named, error) {
+	return r.States.List(), nil
 }
 
 // MqttMessages is the resolver for the mqttMessages field.
@@ -54,4 +54,13 @@ func (r *subscriptionResolver) RedisPatternMessages(ctx context.Context, pattern
 		return nil, err
 	}
 	return live.Stream(ctx, sub, redisMessage), nil
+}
+
+// BridgeStateChanges is the resolver for the bridgeStateChanges field.
+func (r *subscriptionResolver) BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error) {
+	sub, err := r.States.Subscribe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return live.Stream(ctx, sub, live.Value), nil
 }

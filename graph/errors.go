@@ -14,12 +14,13 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
-// Present returns the error presenter: what a client is told of an error.
+// Present returns the error presenter: what a client is told of an error. count
+// is told the code of each.
 //
 // A *live.Error is told with its code, an error of the GraphQL document as it
 // is. Anything else may hold what a client must not see: it is logged with an
 // id, and the client is told the id.
-func Present(logger *slog.Logger) graphql.ErrorPresenterFunc {
+func Present(logger *slog.Logger, count func(code string)) graphql.ErrorPresenterFunc {
 	return func(ctx context.Context, err error) *gqlerror.Error {
 		told := graphql.DefaultErrorPresenter(ctx, err)
 		var known *live.Error
@@ -41,6 +42,9 @@ func Present(logger *slog.Logger) graphql.ErrorPresenterFunc {
 			logger.ErrorContext(ctx, "internal error", "id", id, "error", err, "path", told.Path.String())
 			told.Message = fmt.Sprintf("Something went wrong inside the gateway; its log says more under %s. (INTERNAL)", id)
 			setCode(told, "INTERNAL")
+		}
+		if code, ok := told.Extensions["code"].(string); ok {
+			count(code)
 		}
 		return told
 	}

@@ -78,8 +78,10 @@ func (r *subscriptionResolver) Failing(ctx context.Context, after int) (<-chan i
 	return live.Stream(ctx, live.Count(500*time.Millisecond, after, up, errDemoFailure), live.Value), nil
 }
 
+// Query returns generated.QueryResolver implementation.
 func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 
+// Subscription returns generated.SubscriptionResolver implementation.
 func (r *Resolver) Subscription() generated.SubscriptionResolver { return &subscriptionResolver{r} }
 
 type (

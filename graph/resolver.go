@@ -23,7 +23,8 @@ type Resolver struct {
 	MQTT    Topics
 	Redis   Channels
 	Rooms   *rooms.Rooms
-	Bridges func() []*model.Bridge // how the brokers are
+	States  *bridges.States              // how the brokers are
+	Stats   func() model.GatewayStats // what the gateway has to do
 }
 
 // Topics are the topics of an MQTT broker that this client may use.
@@ -45,6 +46,8 @@ func mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessage, error) {
 func redisMessage(ev live.Event[*bridges.Message]) (model.RedisMessage, error) {
 	return model.RedisMessage{Message: ev.Value}, nil
 }
+
+func (r *Resolver) countNow(live.Event[time.Time]) (model.GatewayStats, error) { return r.Stats(), nil }
 
 func roomMessage(ev live.Event[*rooms.Message]) (rooms.Message, error) { return *ev.Value, nil }
 

@@ -37,6 +37,7 @@ func (r *subscriptionResolver) MessageUpdates(ctx context.Context, room string) 
 	return live.Stream(ctx, sub, roomMessage), nil
 }
 
+// Mutation returns generated.MutationResolver implementation.
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }
 
 type mutationResolver struct{ *Resolver }

@@ -8,21 +8,28 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
 // overHTTP is GraphQL over HTTP
 // (https://graphql.github.io/graphql-over-http/draft/): POST with a JSON body,
-// and GET for queries. It stands in for gqlgen's own POST and GET, which echo
-// malformed bodies and answer a subscription with its first event.
+// and GET for all but mutations. It stands in for gqlgen's own POST and GET,
+// which echo malformed bodies and answer a subscription with its first event.
+// Who accepts text/event-stream is answered as sse.go says.
 type overHTTP struct {
 	bodyBytes int64
 	bodyWait  time.Duration
+	engine    *gqlws.Transport // runs subscriptions, and has the limits of what goes out
 }
 
 var _ graphql.Transport = overHTTP{}
@@ -31,6 +38,7 @@ var _ graphql.Transport = overHTTP{}
 const (
 	typeGraphQL = "application/graphql-response+json"
 	typeJSON    = "application/json"
+	typeEvents  = "text/event-stream"
 )
 
 // Supports implements graphql.Transport: everything that is no WebSocket.
@@ -38,124 +46,209 @@ func (overHTTP) Supports(r *http.Request) bool { return r.Header.Get("Upgrade") 
 
 // Do implements graphql.Transport.
 func (t overHTTP) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor) {
-	mediaType := negotiateType(r.Header.Values("Accept"))
-	if mediaType == "" {
-		refuse(w, http.StatusNotAcceptable, "NOT_ACCEPTABLE", "Responses are "+typeGraphQL+" or "+typeJSON+": put one of them into Accept.")
-		return
-	}
-	w.Header().Set("Content-Type", mediaType+"; charset=utf-8")
-	params, failed := t.params(w, r)
+	w.Header().Add("Vary", "Accept")
+	accepted := parseAccept(r.Header.Values("Accept"))
+	mediaType := accepted.choose()
+	params, failed := t.params(w, r, mediaType)
 	if failed != nil {
-		failed.write(w)
+		t.refuse(w, mediaType, failed)
 		return
 	}
 	ctx := r.Context()
 	opCtx, errs := exec.CreateOperationContext(ctx, params)
 	ctx = graphql.WithOperationContext(ctx, opCtx)
 	if errs != nil {
-		status := http.StatusOK // as clients of application/json expect
-		if mediaType == typeGraphQL {
-			status = http.StatusBadRequest
-		}
-		writeResponse(w, status, exec.DispatchError(ctx, errs))
+		t.answer(w, mediaType, exec.DispatchError(ctx, errs))
 		return
 	}
-	if failed := fits(w, r.Method, opCtx.Operation.Operation); failed != nil {
-		failed.write(w)
+	operation := opCtx.Operation.Operation
+	if failed := fits(operation, r.Method, accepted); failed != nil {
+		t.refuse(w, mediaType, failed)
+		return
+	}
+	if operation == ast.Subscription {
+		t.stream(ctx, w, r, exec, opCtx)
 		return
 	}
 	respond, ctx := exec.DispatchOperation(ctx, opCtx)
-	if response := respond(ctx); response != nil {
-		writeResponse(w, http.StatusOK, response)
+	if response := respond(ctx); response != nil { // nil: the client has gone
+		t.answer(w, mediaType, response)
 	}
+}
+
+// answer writes the only response of an operation.
+func (t overHTTP) answer(w http.ResponseWriter, mediaType string, response *graphql.Response) {
+	limits := t.engine.Config()
+	body := gqlws.EncodeResponse(response, limits.PayloadBytes)
+	if mediaType == typeEvents {
+		_ = newEventStream(w, limits.WriteDeadline).write(appendComplete(appendNext(nil, body)))
+		return
+	}
+	w.Header().Set("Content-Type", mediaType+"; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // or the flush would make it chunked
+	w.WriteHeader(status(mediaType, response))
+	_ = writeWithin(limits.WriteDeadline, w, body)
+}
+
+// status is 200, but for a request error under the new media type. Clients of
+// the old one take any other status for a failure of the network, so they get
+// 200 for what the document did wrong, too (sections 6.4.1 and 6.4.2).
+func status(mediaType string, response *graphql.Response) int {
+	if mediaType == typeGraphQL && response.Data == nil {
+		return http.StatusBadRequest
+	}
+	return http.StatusOK
+}
+
+// writeWithin writes and flushes under a deadline, and lifts the deadline: it
+// would outlive the response on an HTTP/1.1 connection, and end an idle stream
+// on an HTTP/2 one.
+func writeWithin(wait time.Duration, w http.ResponseWriter, b []byte) error {
+	socket := http.NewResponseController(w)
+	_ = socket.SetWriteDeadline(time.Now().Add(wait))
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	if err := socket.Flush(); err != nil {
+		return err
+	}
+	_ = socket.SetWriteDeadline(time.Time{})
+	return nil
 }
 
 // failure is a request that is answered without being executed.
 type failure struct {
 	status        int
 	code, message string
+	allow         string // methods, with 405
+	retryAfter    string // seconds, with 503
 }
-
-func (f *failure) write(w http.ResponseWriter) { refuse(w, f.status, f.code, f.message) }
 
 func bad(format string, args ...any) *failure {
-	return &failure{http.StatusBadRequest, "BAD_REQUEST", fmt.Sprintf(format, args...)}
+	return &failure{status: http.StatusBadRequest, code: "BAD_REQUEST", message: fmt.Sprintf(format, args...)}
 }
 
-// fits reports an operation that may not come by this method.
-func fits(w http.ResponseWriter, method string, operation ast.Operation) *failure {
+// fits reports an operation that may not come this way.
+func fits(operation ast.Operation, method string, accepted accept) *failure {
 	switch {
-	case operation == ast.Subscription:
-		return &failure{http.StatusBadRequest, "SUBSCRIPTION_NOT_SUPPORTED", "A subscription needs a WebSocket: connect to this address with the subprotocol graphql-transport-ws."}
 	case operation == ast.Mutation && method != http.MethodPost:
-		w.Header().Set("Allow", "POST")
-		return &failure{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "A mutation must be sent by POST."}
+		return &failure{
+			status: http.StatusMethodNotAllowed, code: "METHOD_NOT_ALLOWED", allow: "POST",
+			message: "A mutation must be sent by POST: a GET may be repeated or stored on its way.",
+		}
+	case operation == ast.Subscription && !accepted.names(typeEvents):
+		return &failure{
+			status: http.StatusBadRequest, code: "SUBSCRIPTION_NOT_SUPPORTED",
+			message: "A subscription has more than one answer: send it with Accept: " + typeEvents + ", or over a WebSocket to this address with the subprotocol " + gqlws.TransportWS + ".",
+		}
 	}
 	return nil
 }
 
-func (t overHTTP) params(w http.ResponseWriter, r *http.Request) (*graphql.RawParams, *failure) {
-	params := &graphql.RawParams{Headers: r.Header, ReadTime: graphql.TraceTiming{Start: graphql.Now()}}
-	var failed *failure
-	switch r.Method {
-	case http.MethodPost:
-		failed = t.fromBody(w, r, params)
-	case http.MethodGet:
-		failed = fromURL(r, params)
-	default:
-		w.Header().Set("Allow", "GET, POST")
-		return nil, &failure{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "Send a query by POST (JSON) or GET."}
+// refuse answers a failure. An event stream would only promise a client that
+// trying again may help, so its refusals are JSON, too.
+func (t overHTTP) refuse(w http.ResponseWriter, mediaType string, f *failure) {
+	t.engine.Config().Refused(f.code)
+	h := w.Header()
+	if mediaType == typeGraphQL {
+		h.Set("Content-Type", typeGraphQL+"; charset=utf-8")
 	}
-	params.ReadTime.End = graphql.Now()
-	return params, failed
+	if f.allow != "" {
+		h.Set("Allow", f.allow)
+	}
+	if f.retryAfter != "" {
+		h.Set("Retry-After", f.retryAfter)
+	}
+	refuse(w, f.status, f.code, f.message)
 }
 
-func (t overHTTP) fromBody(w http.ResponseWriter, r *http.Request, params *graphql.RawParams) *failure {
-	contentType, attributes, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := strings.ToLower(attributes["charset"]); err != nil || contentType != typeJSON || charset != "" && charset != "utf-8" {
-		return &failure{http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "Send the request as JSON in UTF-8, with Content-Type: application/json."}
+// params reads the request.
+func (t overHTTP) params(w http.ResponseWriter, r *http.Request, mediaType string) (params *graphql.RawParams, failed *failure) {
+	begin := graphql.Now()
+	switch {
+	case r.Method != http.MethodPost && r.Method != http.MethodGet:
+		return nil, &failure{
+			status: http.StatusMethodNotAllowed, code: "METHOD_NOT_ALLOWED", allow: "GET, POST",
+			message: "Send an operation by POST as JSON, or all but a mutation by GET.",
+		}
+	case mediaType == "":
+		return nil, &failure{
+			status: http.StatusNotAcceptable, code: "NOT_ACCEPTABLE",
+			message: "Answers are " + typeGraphQL + ", " + typeJSON + " or " + typeEvents + ", in UTF-8: put one of them into Accept.",
+		}
+	case r.Method == http.MethodPost:
+		params, failed = t.fromBody(w, r)
+	default:
+		params, failed = fromURL(r.URL.RawQuery)
 	}
+	if failed != nil {
+		return nil, failed
+	}
+	params.Headers = r.Header
+	params.ReadTime = graphql.TraceTiming{Start: begin, End: graphql.Now()}
+	return params, nil
+}
+
+func (t overHTTP) fromBody(w http.ResponseWriter, r *http.Request) (*graphql.RawParams, *failure) {
+	contentType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || contentType != typeJSON || !isUTF8(parameters) {
+		// Pages may send the other types anywhere without asking first (Fetch,
+		// "CORS-safelisted request-header"), so no leniency.
+		return nil, &failure{
+			status: http.StatusUnsupportedMediaType, code: "UNSUPPORTED_MEDIA_TYPE",
+			message: "Send the request as JSON in UTF-8, with Content-Type: " + typeJSON + ".",
+		}
+	}
+	body, failed := t.readBody(w, r)
+	if failed != nil {
+		return nil, failed
+	}
+	if !utf8.Valid(body) {
+		return nil, bad("The body is not valid UTF-8.")
+	}
+	params, err := gqlws.ParseParams(body)
+	if err != nil {
+		return nil, bad(`The body must be one JSON object, with "query" a string, "operationName" a string or null, "variables" and "extensions" objects or null. What is wrong: %s.`, oneLine(err))
+	}
+	return params, nil
+}
+
+func (t overHTTP) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	socket := http.NewResponseController(w)
 	_ = socket.SetReadDeadline(time.Now().Add(t.bodyWait))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, t.bodyBytes))
 	_ = socket.SetReadDeadline(time.Time{})
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &failure{http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", fmt.Sprintf("The request is larger than the %d bytes that are accepted.", t.bodyBytes)}
-	}
-	if err != nil {
-		return &failure{http.StatusRequestTimeout, "BAD_REQUEST", "The request could not be read to its end."}
-	}
-	var members struct {
-		Query         *string        `json:"query"`
-		OperationName *string        `json:"operationName"`
-		Variables     map[string]any `json:"variables"`
-		Extensions    map[string]any `json:"extensions"`
-	}
-	if err := decodeJSON(body, &members); err != nil {
-		return bad(`The body must be one JSON object: "query" a string, "operationName" a string or null, "variables" and "extensions" objects or null.`)
-	}
-	if members.Query == nil {
-		return bad(`The body has no "query".`)
-	}
-	params.Query, params.Variables, params.Extensions = *members.Query, members.Variables, members.Extensions
-	if members.OperationName != nil {
-		params.OperationName = *members.OperationName
-	}
-	return nil
-}
-
-func fromURL(r *http.Request, params *graphql.RawParams) *failure {
-	q := r.URL.Query()
-	if !q.Has("query") {
-		return bad(`The URL has no parameter "query". Send a query by GET, or anything by POST.`)
-	}
-	params.Query, params.OperationName = q.Get("query"), q.Get("operationName")
-	for name, to := range map[string]*map[string]any{"variables": &params.Variables, "extensions": &params.Extensions} {
-		if text := q.Get(name); text != "" && decodeJSON([]byte(text), to) != nil {
-			return bad("The parameter %q must be a JSON object.", name)
+		return nil, &failure{
+			status: http.StatusRequestEntityTooLarge, code: "PAYLOAD_TOO_LARGE",
+			message: fmt.Sprintf("The request is larger than the %d bytes that are accepted.", t.bodyBytes),
 		}
 	}
-	return nil
+	if err != nil {
+		return nil, &failure{
+			status: http.StatusRequestTimeout, code: "BAD_REQUEST",
+			message: fmt.Sprintf("The request could not be read to its end within %s.", t.bodyWait),
+		}
+	}
+	return body, nil
+}
+
+// fromURL reads the request of a GET. The form that HTML would send.
+func fromURL(query string) (*graphql.RawParams, *failure) {
+	q, err := url.ParseQuery(query)
+	if err != nil || !utf8.ValidString(strings.Join(q["query"], "")) {
+		return nil, bad("The parameters of the URL are not UTF-8 in URL encoding.")
+	}
+	if !q.Has("query") {
+		return nil, bad(`The URL has no parameter "query". Send an operation by GET as query, operationName, variables and extensions, or by POST as JSON.`)
+	}
+	params := &graphql.RawParams{Query: q.Get("query"), OperationName: q.Get("operationName")}
+	for name, to := range map[string]*map[string]any{"variables": &params.Variables, "extensions": &params.Extensions} {
+		if text := q.Get(name); text != "" && decodeJSON([]byte(text), to) != nil {
+			return nil, bad("The parameter %q must be a JSON object.", name)
+		}
+	}
+	return params, nil
 }
 
 // decodeJSON reads exactly one JSON value; large integers keep their digits.
@@ -171,35 +264,85 @@ func decodeJSON(b []byte, to any) error {
 	return nil
 }
 
-// negotiateType picks a media type of the response, or "" when none will do.
-// Clients that say nothing are the old ones: they get application/json.
-func negotiateType(accept []string) string {
-	if len(accept) == 0 {
-		return typeJSON
-	}
-	for _, part := range strings.Split(strings.Join(accept, ","), ",") {
-		mediaType, attributes, err := mime.ParseMediaType(part)
-		if err != nil || attributes["q"] == "0" {
-			continue
-		}
-		switch mediaType {
-		case typeGraphQL:
-			return typeGraphQL
-		case typeJSON, "application/*", "*/*":
-			return typeJSON
-		}
-	}
-	return ""
+// oneLine writes joined errors one after the other.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// isUTF8 looks at the parameters of a media type; UTF-8 is the default.
+func isUTF8(parameters map[string]string) bool {
+	charset, given := parameters["charset"]
+	return !given || strings.EqualFold(charset, "utf-8")
 }
 
-func writeResponse(w http.ResponseWriter, status int, response *graphql.Response) {
-	body, err := json.Marshal(response)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, "INTERNAL", "The answer could not be written as JSON.")
-		return
+// accept is what a client takes, and how gladly (RFC 9110, section 12.5.1).
+type accept []mediaRange
+
+type mediaRange struct {
+	pattern string  // a media type, such as text/html, or text/*, or */*
+	quality float64 // 0 (not at all) to 1
+}
+
+// parseAccept reads the Accept headers of a request. What is malformed, or asks
+// for a charset other than UTF-8, is no offer. A client that says nothing takes
+// everything.
+func parseAccept(headers []string) accept {
+	text := strings.Join(headers, ",")
+	if strings.Trim(text, ", ") == "" {
+		return accept{{"*/*", 1}}
 	}
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	var a accept
+	for _, part := range strings.Split(text, ",") {
+		pattern, parameters, err := mime.ParseMediaType(part)
+		if err != nil || !isUTF8(parameters) {
+			continue
+		}
+		quality := 1.0
+		if q, given := parameters["q"]; given {
+			if quality, err = strconv.ParseFloat(q, 64); err != nil || !(quality >= 0 && quality <= 1) {
+				continue
+			}
+		}
+		a = append(a, mediaRange{pattern, quality})
+	}
+	return a
+}
+
+// quality says how gladly a media type is taken, and whether by its name:
+// "the most specific reference has precedence".
+func (a accept) quality(mediaType string) (quality float64, named bool) {
+	family, _, _ := strings.Cut(mediaType, "/")
+	for _, pattern := range []string{mediaType, family + "/*", "*/*"} {
+		for _, r := range a {
+			if r.pattern == pattern {
+				return r.quality, pattern == mediaType
+			}
+		}
+	}
+	return 0, false
+}
+
+// names reports whether the client asks for a media type by its name.
+func (a accept) names(mediaType string) bool {
+	quality, named := a.quality(mediaType)
+	return named && quality > 0
+}
+
+// choose picks the media type of a response that can have any, or "" when none
+// will do. Of those that are equally welcome, the new one comes first when it is
+// named; a wildcard says nothing of knowing it, and means the one that every
+// client reads (section 6.1). Nobody gets a stream of events without asking.
+func (a accept) choose() (best string) {
+	most := 0.0
+	for _, offer := range []struct {
+		mediaType string
+		named     bool
+	}{
+		{typeGraphQL, true}, {typeJSON, true}, {typeEvents, true}, {typeJSON, false}, {typeGraphQL, false},
+	} {
+		if quality, named := a.quality(offer.mediaType); named == offer.named && quality > most {
+			best, most = offer.mediaType, quality
+		}
+	}
+	return best
 }
 
 // refuse answers with an error in the form of a GraphQL response.

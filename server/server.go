@@ -1,6 +1,7 @@
 // Package server is the gateway's HTTP side: one handler with every door.
 //
-//	/graphql             POST, GET (queries) and WebSocket, both subprotocols
+//	/graphql             POST, GET (no mutations), each as JSON or as server-sent
+//	                     events; WebSocket, both subprotocols
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
@@ -15,6 +16,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +37,8 @@ type Config struct {
 	Resolver      *graph.Resolver
 	Access        *Access
 	Limits        Limits
+	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
+	Upstreams     func() int     // how many topics brokers send; nil: not known
 	Introspection bool
 	Pages         http.Handler // the site and the IDE pages; nil: none
 }
@@ -43,27 +47,43 @@ type Config struct {
 type Limits struct {
 	BodyBytes int64         // of a POST
 	BodyWait  time.Duration // for a POST's body
-	Tokens    int           // of a document
-	WebSocket gqlws.Config  // its limits alone
+	Document  DocumentLimits
+	WebSocket gqlws.Config // its limits alone
+
+	Connections           int // open streams of all clients: WebSockets and SSE
+	ConnectionsPerAddress int // of one address; loopback is exempt
+	PublishPerSecond      int // mutations of one address
+	PublishBurst          int
 }
 
 // Server is the gateway's HTTP side. Make it with New.
 type Server struct {
-	mux      *http.ServeMux
-	graphql  http.Handler
-	access   *Access
-	sockets  *gqlws.Transport
-	resolver *graph.Resolver
-	draining atomic.Bool
+	mux       *http.ServeMux
+	graphql   http.Handler
+	access    *Access
+	clients   *clients
+	sockets   *gqlws.Transport
+	states    *bridges.States
+	upstreams func() int
+	started   time.Time
+	refusals  refusals
+	draining  atomic.Bool
 }
 
 // New makes a Server. Its sockets' workers run until Shutdown.
 func New(cfg Config) *Server {
-	s := &Server{mux: http.NewServeMux(), access: cfg.Access, resolver: cfg.Resolver}
+	s := &Server{
+		mux: http.NewServeMux(), access: cfg.Access, clients: newClients(cfg.Limits, cfg.Proxies),
+		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(),
+	}
+	if s.upstreams == nil {
+		s.upstreams = func() int { return 0 }
+	}
 	ws := cfg.Limits.WebSocket
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
+	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
 	s.sockets = gqlws.New(ws)
-	s.graphql = closeChunked(newGraphQL(cfg, s.sockets))
+	s.graphql = s.clients.identify(closeChunked(s.newGraphQL(cfg)))
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
@@ -74,15 +94,17 @@ func New(cfg Config) *Server {
 	return s
 }
 
-func newGraphQL(cfg Config, sockets *gqlws.Transport) http.Handler {
+func (s *Server) newGraphQL(cfg Config) http.Handler {
 	schema := generated.NewExecutableSchema(generated.Config{Resolvers: cfg.Resolver})
 	h := handler.New(schema)
-	h.AddTransport(sockets)
-	h.AddTransport(overHTTP{bodyBytes: cfg.Limits.BodyBytes, bodyWait: cfg.Limits.BodyWait})
+	h.AddTransport(s.sockets)
+	h.AddTransport(overHTTP{bodyBytes: cfg.Limits.BodyBytes, bodyWait: cfg.Limits.BodyWait, engine: s.sockets})
 	h.SetQueryCache(lru.New[*ast.QueryDocument](1000))
-	h.SetParserTokenLimit(cfg.Limits.Tokens)
-	h.SetErrorPresenter(graph.Present(cfg.Logger))
+	h.SetParserTokenLimit(cfg.Limits.Document.Tokens)
+	h.SetErrorPresenter(graph.Present(cfg.Logger, s.refusals.add))
 	h.SetRecoverFunc(graph.Recover)
+	h.Use(newDocumentGuard(cfg.Limits.Document))
+	h.Use(publishing{s.clients})
 	if cfg.Introspection {
 		h.Use(extension.Introspection{})
 	}
@@ -110,7 +132,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	status, code := "ready", http.StatusOK
 	brokers := make(map[string]bridges.State)
-	for _, b := range s.resolver.Bridges() {
+	for _, b := range s.states.List() {
 		brokers[b.Name] = b.State
 		if b.State != bridges.Connected {
 			status, code = "a broker is away", http.StatusServiceUnavailable

@@ -21,7 +21,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
-	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
@@ -39,20 +38,23 @@ func (m memoryChannels) SubscribePattern(ctx context.Context, pattern string) (l
 // gateway is a server on in-memory brokers.
 type gateway struct {
 	*Server
-	url   string
-	mqtt  *bridges.Memory
-	redis *bridges.Memory
-	state bridges.State // of both bridges
-	log   *bytes.Buffer // read it after a request has been answered
+	url    string
+	mqtt   *bridges.Memory
+	redis  *bridges.Memory
+	states *bridges.States
+	rooms  *rooms.Rooms
+	log    *bytes.Buffer // read it after a request has been answered
 }
 
 func start(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{
 		mqtt: bridges.NewMemory(bridges.MemoryConfig{}), redis: bridges.NewMemory(bridges.MemoryConfig{}),
-		state: bridges.Connected, log: new(bytes.Buffer),
+		states: new(bridges.States), log: new(bytes.Buffer),
 	}
+	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
 	room := rooms.New()
+	g.rooms = room
 	mqttRules, err1 := bridges.NewMQTTRules([]string{"demo/#"}, []string{"demo/#"})
 	redisRules, err2 := bridges.NewRedisRules([]string{"demo/*"}, []string{"demo/*"})
 	access, err3 := NewAccess(true, []string{"https://app.example"}, []string{"gateway.internal"})
@@ -64,14 +66,15 @@ func start(t *testing.T) *gateway {
 	guard := bridges.Guard{Topics: bridges.DefaultTopicLimits, PublishBytes: 1000}
 	g.Server = New(Config{
 		Logger: slog.New(slog.NewTextHandler(g.log, nil)), Access: access, Introspection: true,
-		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Tokens: 500},
+		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
+			Bytes: 32 << 10, Tokens: 500, Depth: 12, IntrospectionDepth: 20, Aliases: 30, Directives: 50,
+			Fragments: 50, RootFields: 20, Selections: 1000, Complexity: 500, Errors: 20,
+		}, Connections: 1000, ConnectionsPerAddress: 10, PublishPerSecond: 1000, PublishBurst: 1000},
 		Resolver: &graph.Resolver{
-			MQTT:  bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
-			Redis: bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{g.redis}, Rules: redisRules},
-			Rooms: room,
-			Bridges: func() []*model.Bridge {
-				return []*model.Bridge{{Name: "mqtt", Kind: bridges.KindMQTT, State: g.state, Since: time.Unix(0, 0)}}
-			},
+			MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
+			Redis:  bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{g.redis}, Rules: redisRules},
+			Rooms:  room,
+			States: g.states,
 		},
 	})
 	srv := httptest.NewServer(g.Server)
@@ -151,7 +154,7 @@ func TestOverHTTP(t *testing.T) {
 		{"invalid document, old media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asJSON}, 200, `Cannot query field`},
 		{"invalid document, new media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Cannot query field`},
 		{"syntax error", "POST", "/graphql", `{"query":"{"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Expected Name`},
-		{"too many tokens", "POST", "/graphql", `{"query":"{` + strings.Repeat(" hello", 600) + ` }"}`, []string{"Content-Type", asJSON}, 200, `token limit`},
+		{"too many tokens", "POST", "/graphql", `{"query":"{` + strings.Repeat(" hello", 600) + ` }"}`, []string{"Content-Type", asJSON}, 200, `DOCUMENT_TOO_LARGE`},
 		{"field error", "POST", "/graphql", `{"query":"{ fail }"}`, []string{"Content-Type", asJSON}, 200, `"code":"DEMO_FAILURE"`},
 	}
 	for _, test := range tests {
@@ -259,11 +262,11 @@ func TestReadiness(t *testing.T) {
 	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 200 || !strings.Contains(body, `"ready"`) {
 		t.Errorf("got %d %s", status, body)
 	}
-	g.state = bridges.Connecting
+	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connecting})
 	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, `"mqtt":"CONNECTING"`) {
 		t.Errorf("got %d %s", status, body)
 	}
-	g.state = bridges.Connected
+	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
 	g.draining.Store(true)
 	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("got %d %s", status, body)
@@ -303,7 +306,7 @@ func TestRefusalsCarryCodes(t *testing.T) {
 
 func TestInternalErrorsAreMasked(t *testing.T) {
 	g := start(t)
-	present := graph.Present(slog.New(slog.NewTextHandler(g.log, nil)))
+	present := graph.Present(slog.New(slog.NewTextHandler(g.log, nil)), func(string) {})
 	told := present(graphql.WithResponseContext(t.Context(), present, graphql.DefaultRecover), fmt.Errorf("dial tcp 10.0.0.7: password hunter2"))
 	if strings.Contains(told.Message, "hunter2") || told.Extensions["code"] != "INTERNAL" {
 		t.Errorf("told %+v", told)
@@ -409,7 +412,7 @@ func TestRoomsReachEverybodyInOneOrder(t *testing.T) {
 			pace := time.NewTicker(time.Millisecond)
 			defer pace.Stop()
 			for ctx.Err() == nil {
-				_, _ = g.resolver.Rooms.Send(rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
+				_, _ = g.rooms.Send(rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
 				<-pace.C
 			}
 		})
@@ -441,7 +444,7 @@ func TestSubscriptionRefusalsLeaveTheSocketOpen(t *testing.T) {
 		{`mqttMessages(topic: "+x") { topic }`, "TOPIC_INVALID"},
 		{`mqttMessages(topic: "a/#/b") { topic }`, "TOPIC_INVALID"},
 		{`mqttMessages(topic: "") { topic }`, "TOPIC_INVALID"},
-		{`mqttMessages(topic: "` + strings.Repeat("x", 70_000) + `") { topic }`, "TOPIC_INVALID"},
+		{`mqttMessages(topic: "` + strings.Repeat("x", 20_000) + `") { topic }`, "TOPIC_INVALID"},
 		{`mqttMessages(topic: "#") { topic }`, "TOPIC_FORBIDDEN"},
 		{`redisMessages(channel: "demo/a\r\nb") { channel }`, "TOPIC_INVALID"},
 		{`redisPatternMessages(pattern: "*") { channel }`, "TOPIC_FORBIDDEN"},

@@ -92,6 +92,10 @@ type Config struct {
 	Queue      live.Limit          // bound of each subscriber's queue [live.Limit's]
 	Linger     time.Duration       // how long an upstream outlives its last subscriber [5 s]
 	Logger     *slog.Logger        // [discards]
+
+	// OnStatus is told of every change of Status, in order. It must neither
+	// block nor call the bridge [nobody is told].
+	OnStatus func(bridges.Status)
 }
 
 func (c Config) withDefaults() Config {
@@ -181,6 +185,14 @@ func (b *Bridge) Status() bridges.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.status
+}
+
+// setState records a change of state. The caller holds the lock.
+func (b *Bridge) setState(state bridges.State) {
+	b.status = bridges.Status{State: state, Since: time.Now()}
+	if b.cfg.OnStatus != nil {
+		b.cfg.OnStatus(b.status)
+	}
 }
 
 // Upstreams implements bridges.Bridge.

@@ -106,7 +106,7 @@ func (b *Bridge) up(c *connection) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conn = c
-	b.status = bridges.Status{State: bridges.Connected, Since: time.Now()}
+	b.setState(bridges.Connected)
 	b.inbox.put(item{outage: &outage{lastGood: b.lastGood, joined: b.joined}})
 	for f := range b.filters.all() {
 		if len(f.subs) > 0 && f.losses < maxLosses {
@@ -121,7 +121,7 @@ func (b *Bridge) down(c *connection) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.conn = nil
-	b.status = bridges.Status{State: bridges.Connecting, Since: time.Now()}
+	b.setState(bridges.Connecting)
 	b.lastGood = c.lastHeard()
 	for f := range b.filters.all() {
 		f.granted, f.sent = false, false

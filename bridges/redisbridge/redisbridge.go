@@ -50,6 +50,9 @@ type Config struct {
 	Linger time.Duration
 	// Queue bounds what waits for each subscriber [live.Limit's defaults].
 	Queue live.Limit
+	// OnStatus is told of every change of Status, in order. It must neither
+	// block nor call the bridge [nobody is told].
+	OnStatus func(bridges.Status)
 	// PingEvery is how often Redis is asked whether it is there [5 s].
 	PingEvery time.Duration
 	// PongWithin is how long it may take to answer [3 s].
@@ -151,6 +154,14 @@ func (b *Bridge) Status() bridges.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.status
+}
+
+// setState records a change of state. The caller holds the lock.
+func (b *Bridge) setState(state bridges.State) {
+	b.status = bridges.Status{State: state, Since: time.Now()}
+	if b.cfg.OnStatus != nil {
+		b.cfg.OnStatus(b.status)
+	}
 }
 
 // Upstreams implements bridges.Bridge; patterns are among the names.

@@ -222,7 +222,7 @@ func (b *Bridge) end(s *session) (whole bool) {
 		return false
 	}
 	b.whole = s.conn.lastHeard()
-	b.status = bridges.Status{State: bridges.Connecting, Since: time.Now()}
+	b.setState(bridges.Connecting)
 	return true
 }
 
@@ -400,7 +400,7 @@ func (b *Bridge) pong(s *session) error {
 		return errOutOfStep
 	}
 	if s.inflight[0].caughtUp {
-		b.status = bridges.Status{State: bridges.Connected, Since: time.Now()}
+		b.setState(bridges.Connected)
 		b.cfg.Logger.Info("connected to Redis", "addr", b.opts.Addr, "subscriptions", len(b.held))
 	}
 	s.settle()

@@ -13,9 +13,8 @@ import { WebSocketLink } from "@apollo/client/link/ws";
 import { Client as UrqlClient, subscriptionExchange } from "@urql/core";
 import { createClient } from "graphql-ws";
 import { SubscriptionClient } from "subscriptions-transport-ws";
-import { onEnd, pipe, subscribe } from "wonka";
 import WebSocket from "ws";
-import { until } from "./harness.mjs";
+import { atEnd, until } from "./harness.mjs";
 
 // Apollo's GraphQLWsLink compares with WebSocket.CLOSED, which Node 20 lacks.
 globalThis.WebSocket ??= WebSocket;
@@ -86,7 +85,8 @@ function recorder() {
 const settings = {
   retryAttempts: 100,
   retryWait: () => new Promise((resolved) => setTimeout(resolved, 100)),
-  lazyCloseTimeout: 60_000,
+  lazy: false,
+  onNonLazyError: () => {}, // the operations are told
 };
 
 function graphqlWs(url, options) {
@@ -107,6 +107,8 @@ function errorsOf(error) {
   if (Array.isArray(error)) return error;
   if (error?.graphQLErrors?.length) return error.graphQLErrors; // urql
   if (Array.isArray(error?.errors)) return error.errors; // Apollo
+  // Apollo wraps what is no Error; subscriptions-transport-ws throws plain objects.
+  if (error?.name === "UnconventionalError") return [error.cause];
   return [error];
 }
 
@@ -183,19 +185,14 @@ export const clients = {
       sockets,
       subscribe: ({ query, variables = {} }) => {
         const stream = new Stream();
-        let left = false;
-        const subscription = pipe(
-          client.subscription(query, variables),
-          onEnd(() => {
-            // urql tells an error as a result without data, then ends.
-            const last = stream.results.at(-1);
-            const failed = last?.errors && !last.data;
-            if (failed) stream.results.pop();
-            if (!left) stream.end(failed ? last.errors : null);
-          }),
-          subscribe((result) => stream.push(told(result))),
-        );
-        stream.unsubscribe = () => ((left = true), subscription.unsubscribe());
+        const subscription = client.subscription(query, variables).subscribe((result) => {
+          // urql tells an error, and the end, as one more result with the data
+          // of the last one; after an error it does not even end the stream.
+          if (result.error) stream.end(errorsOf(result.error));
+          else if (!result.hasNext) stream.end();
+          else stream.push(told(result));
+        });
+        stream.unsubscribe = () => subscription.unsubscribe();
         return stream;
       },
       execute: async ({ query, variables = {} }) =>
@@ -254,7 +251,7 @@ function withoutTypenames(data) {
 // connect makes a client that is closed when the test ends.
 export function connect(t, name, url, options) {
   const client = clients[name](url, options);
-  t.after(async () => {
+  atEnd(t, async () => {
     try {
       await client.close();
     } catch {

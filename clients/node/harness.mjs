@@ -65,6 +65,20 @@ export async function within(ms, what, promise) {
   }
 }
 
+// atEnd has something done when the test ends: what was made later ends
+// earlier, while t.after keeps to the order of its calls.
+export function atEnd(t, end) {
+  let ends = endings.get(t);
+  if (!ends) {
+    endings.set(t, (ends = []));
+    t.after(async () => {
+      for (const next of ends.reverse()) await next();
+    });
+  }
+  ends.push(end);
+}
+const endings = new WeakMap();
+
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
@@ -211,7 +225,7 @@ export class Environment {
 
   // startGateway starts another gateway on these brokers; it ends with the test.
   async startGateway(t, options) {
-    return this.#startGateway(options, (gateway) => t.after(() => gateway.stop()));
+    return this.#startGateway(options, (gateway) => atEnd(t, () => gateway.stop()));
   }
 
   async #startGateway(options = {}, made = () => {}) {

@@ -39,6 +39,7 @@ type config struct {
 	RedisAllowPublish []string `help:"Redis channels that they may publish to. Default: demo:*,demo/* on the embedded server, nothing on another." name:"redis-allow-publish" env:"SLUICE_REDIS_ALLOW_PUBLISH" placeholder:"PATTERN" group:"Who may do what"`
 	Origins           []string `help:"Pages that may use the gateway, such as https://app.example. Pages of this machine may while bound to loopback." name:"origin" env:"SLUICE_ORIGINS" placeholder:"ORIGIN" group:"Who may do what"`
 	Hosts             []string `help:"Names that the gateway answers to, besides loopback's and those of the origins." name:"host" env:"SLUICE_HOSTS" placeholder:"NAME" group:"Who may do what"`
+	TrustedProxies    []string `help:"Proxies whose X-Forwarded-For is believed, as addresses or networks, such as 10.0.0.0/8." name:"trusted-proxy" env:"SLUICE_TRUSTED_PROXIES" placeholder:"CIDR" group:"Who may do what"`
 	Anonymous         bool     `help:"Let clients without a login in although the gateway can be reached from other machines." env:"SLUICE_ANONYMOUS" group:"Who may do what"`
 	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
 	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
@@ -52,6 +53,7 @@ type config struct {
 
 	loopback bool
 	limits   limits
+	proxies  []netip.Prefix
 }
 
 // parse reads the command line. Help and version end the program through an
@@ -98,6 +100,13 @@ func (c *config) check() error {
 	c.loopback = isLoopback(host)
 	if c.limits, err = c.Limits.resolve(os.LookupEnv); err != nil {
 		return err
+	}
+	for _, proxy := range c.TrustedProxies {
+		prefix, err := parsePrefix(proxy)
+		if err != nil {
+			return fmt.Errorf("--trusted-proxy %q is not an address or a network, such as 10.0.0.7 or 10.0.0.0/8", proxy)
+		}
+		c.proxies = append(c.proxies, prefix)
 	}
 	if !c.loopback && (len(c.Origins) == 0 || !c.Anonymous) {
 		return fmt.Errorf("--addr %s can be reached from other machines, so say who may come: --origin with the address of your pages, and --anonymous as long as there are no user tokens. "+
@@ -154,6 +163,14 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.IsLoopback()
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Prefix(addr.BitLen())
+	}
+	prefix, err := netip.ParsePrefix(s)
+	return prefix.Masked(), err
 }
 
 // yamlFile reads the configuration file. Kong asks it before the environment,

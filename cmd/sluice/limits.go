@@ -17,7 +17,12 @@ import (
 // them: --limit NAME=VALUE, or SLUICE_LIMIT_NAME in the environment.
 type limits struct {
 	httpBody, message, payload, queue, publishBytes, headerBytes bytesValue
-	tokens, subscriptions, topicBytes, topicLevels               countValue
+	document                                                     bytesValue
+	tokens, depth, introspectionDepth, aliases, directives       countValue
+	fragments, rootFields, selections, complexity, errors        countValue
+	subscriptions, operations, operationsBurst                   countValue
+	connections, connectionsPerAddress, publish, publishBurst    countValue
+	topicBytes, topicLevels                                      countValue
 	headerWait, bodyWait, httpIdle, initWait                     durationValue
 	pingEvery, pongWithin, writeDeadline, drain                  durationValue
 }
@@ -26,7 +31,11 @@ func defaultLimits() limits {
 	return limits{
 		httpBody: 256 << 10, message: 256 << 10, payload: 256 << 10, queue: 1 << 20,
 		publishBytes: 64 << 10, headerBytes: 16 << 10,
-		tokens: 2000, subscriptions: 100,
+		document: 32 << 10,
+		tokens:   2000, depth: 12, introspectionDepth: 20, aliases: 30, directives: 50,
+		fragments: 50, rootFields: 20, selections: 1000, complexity: 500, errors: 20,
+		subscriptions: 100, operations: 50, operationsBurst: 200,
+		connections: 20_000, connectionsPerAddress: 200, publish: 10, publishBurst: 50,
 		topicBytes:  countValue(bridges.DefaultTopicLimits.Bytes),
 		topicLevels: countValue(bridges.DefaultTopicLimits.Levels),
 		headerWait:  durationValue(5 * time.Second), bodyWait: durationValue(10 * time.Second),
@@ -53,8 +62,24 @@ func (l *limits) table() []limit {
 		{"queue", "size of the frames that wait for one socket", &l.queue},
 		{"publish-bytes", "size of a payload that is published", &l.publishBytes},
 		{"header-bytes", "size of the headers of a request", &l.headerBytes},
-		{"tokens", "words and signs of a GraphQL document", &l.tokens},
+		{"document", "size of a GraphQL document", &l.document},
+		{"tokens", "words and signs of a document", &l.tokens},
+		{"depth", "levels of a document", &l.depth},
+		{"introspection-depth", "levels below __schema and __type", &l.introspectionDepth},
+		{"aliases", "aliases of a document", &l.aliases},
+		{"directives", "directives of a document", &l.directives},
+		{"fragments", "fragments of a document", &l.fragments},
+		{"root-fields", "fields of the first level of an operation", &l.rootFields},
+		{"selections", "fields of a document, with its fragments written out", &l.selections},
+		{"complexity", "fields of the operation that runs", &l.complexity},
+		{"errors", "errors in one answer", &l.errors},
 		{"subscriptions", "active operations of one socket", &l.subscriptions},
+		{"operations", "operations that a socket may start in a second", &l.operations},
+		{"operations-burst", "and at once, after a pause", &l.operationsBurst},
+		{"connections", "open sockets and event streams of all clients", &l.connections},
+		{"connections-per-address", "and of one address (loopback is exempt)", &l.connectionsPerAddress},
+		{"publish", "mutations of one address in a second", &l.publish},
+		{"publish-burst", "and at once, after a pause", &l.publishBurst},
 		{"topic-bytes", "length of a topic or channel", &l.topicBytes},
 		{"topic-levels", "levels of a topic or channel", &l.topicLevels},
 		{"header-wait", "time for the headers of a request", &l.headerWait},
@@ -88,10 +113,18 @@ func (l *limits) topics() bridges.TopicLimits {
 
 func (l *limits) server() server.Limits {
 	return server.Limits{
-		BodyBytes: int64(l.httpBody), BodyWait: time.Duration(l.bodyWait), Tokens: int(l.tokens),
+		BodyBytes: int64(l.httpBody), BodyWait: time.Duration(l.bodyWait),
+		Document: server.DocumentLimits{
+			Bytes: int(l.document), Tokens: int(l.tokens), Depth: int(l.depth), IntrospectionDepth: int(l.introspectionDepth),
+			Aliases: int(l.aliases), Directives: int(l.directives), Fragments: int(l.fragments), RootFields: int(l.rootFields),
+			Selections: int(l.selections), Complexity: int(l.complexity), Errors: int(l.errors),
+		},
+		Connections: int(l.connections), ConnectionsPerAddress: int(l.connectionsPerAddress),
+		PublishPerSecond: int(l.publish), PublishBurst: int(l.publishBurst),
 		WebSocket: gqlws.Config{
 			MessageBytes: int64(l.message), PayloadBytes: int(l.payload), QueueBytes: int(l.queue),
-			Operations: int(l.subscriptions), InitWait: time.Duration(l.initWait),
+			Operations: int(l.subscriptions), OperationsPerSecond: int(l.operations), OperationsBurst: int(l.operationsBurst),
+			InitWait:  time.Duration(l.initWait),
 			PingEvery: time.Duration(l.pingEvery), PongWithin: time.Duration(l.pongWithin),
 			WriteDeadline: time.Duration(l.writeDeadline),
 		},

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	_ "expvar" // on the debug port alone
+	"expvar"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +19,6 @@ import (
 	"github.com/sluice-gateway/sluice/bridges/mqttbridge"
 	"github.com/sluice-gateway/sluice/bridges/redisbridge"
 	"github.com/sluice-gateway/sluice/graph"
-	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/embedded"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/server"
@@ -61,11 +60,16 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	gateway := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),
-		Introspection: cfg.introspection(),
+		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
 			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
 		}),
 	})
+
+	resolver.Stats = gateway.Stats
+	if expvar.Get("sluice_refusals") == nil {
+		expvar.Publish("sluice_refusals", expvar.Func(func() any { return gateway.Refusals() }))
+	}
 
 	var work sync.WaitGroup
 	failed := make(chan error, 3)
@@ -167,6 +171,7 @@ type brokerSet struct {
 	// Where they are, host:port; empty for brokers that are not ours, whose
 	// URLs may hold a password.
 	mqttAddr, redisAddr string
+	states              bridges.States
 }
 
 func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error) {
@@ -189,11 +194,11 @@ func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error
 		redisURL, b.redisAddr = broker.URL(), broker.Addr()
 	}
 	var err error
-	if b.mqtt, err = mqttbridge.New(mqttbridge.Config{URL: mqttURL, Logger: logger, Limits: cfg.limits.topics()}); err != nil {
+	if b.mqtt, err = mqttbridge.New(mqttbridge.Config{URL: mqttURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("mqtt", bridges.KindMQTT)}); err != nil {
 		return nil, fmt.Errorf("--mqtt-url (MQTT_BROKER_URL): %w", err)
 	}
 	closing.add(b.mqtt.Close)
-	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics()}); err != nil {
+	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("redis", bridges.KindRedis)}); err != nil {
 		return nil, fmt.Errorf("--redis-url (REDIS_URL): %w", err)
 	}
 	closing.add(b.redis.Close)
@@ -212,20 +217,20 @@ func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) (*graph.Resolver, er
 	}
 	guard := bridges.Guard{Topics: cfg.limits.topics(), PublishBytes: int(cfg.limits.publishBytes)}
 	return &graph.Resolver{
-		MQTT:    bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
-		Redis:   bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
-		Rooms:   room,
-		Bridges: b.states,
+		MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
+		Redis:  bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
+		Rooms:  room,
+		States: &b.states,
 	}, nil
 }
 
-func (b *brokerSet) states() []*model.Bridge {
-	state := func(name string, bridge bridges.Bridge) *model.Bridge {
-		s := bridge.Status()
-		return &model.Bridge{Name: name, Kind: bridge.Kind(), State: s.State, Since: s.Since}
-	}
-	return []*model.Bridge{state("mqtt", b.mqtt), state("redis", b.redis)}
+// watch keeps the state of a bridge, which begins without a connection.
+func (b *brokerSet) watch(name string, kind bridges.Kind) func(bridges.Status) {
+	b.states.Set(name, kind, bridges.Status{State: bridges.Connecting, Since: time.Now()})
+	return func(status bridges.Status) { b.states.Set(name, kind, status) }
 }
+
+func (b *brokerSet) upstreams() int { return len(b.mqtt.Upstreams()) + len(b.redis.Upstreams()) }
 
 // stack closes things in the opposite order of their making.
 type stack []func() error

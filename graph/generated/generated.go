@@ -47,6 +47,19 @@ type ComplexityRoot struct {
 		State func(childComplexity int) int
 	}
 
+	GatewayStats struct {
+		At          func(childComplexity int) int
+		BytesSent   func(childComplexity int) int
+		Connections func(childComplexity int) int
+		FramesSent  func(childComplexity int) int
+		Goroutines  func(childComplexity int) int
+		MemoryBytes func(childComplexity int) int
+		Operations  func(childComplexity int) int
+		Refusals    func(childComplexity int) int
+		StartedAt   func(childComplexity int) int
+		Upstreams   func(childComplexity int) int
+	}
+
 	MQTTMessage struct {
 		Encoding   func(childComplexity int) int
 		JSON       func(childComplexity int) int
@@ -78,12 +91,13 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		Bridges     func(childComplexity int) int
-		CurrentTime func(childComplexity int) int
-		Echo        func(childComplexity int, text string) int
-		Fail        func(childComplexity int, code *string) int
-		Hello       func(childComplexity int) int
-		Slow        func(childComplexity int, ms int) int
+		Bridges      func(childComplexity int) int
+		CurrentTime  func(childComplexity int) int
+		Echo         func(childComplexity int, text string) int
+		Fail         func(childComplexity int, code *string) int
+		GatewayStats func(childComplexity int) int
+		Hello        func(childComplexity int) int
+		Slow         func(childComplexity int, ms int) int
 	}
 
 	RedisMessage struct {
@@ -95,13 +109,20 @@ type ComplexityRoot struct {
 		ReceivedAt func(childComplexity int) int
 	}
 
+	RefusalCount struct {
+		Code  func(childComplexity int) int
+		Count func(childComplexity int) int
+	}
+
 	Room struct {
 		ID func(childComplexity int) int
 	}
 
 	Subscription struct {
+		BridgeStateChanges   func(childComplexity int) int
 		Countdown            func(childComplexity int, from int, intervalMs int) int
 		Failing              func(childComplexity int, after int) int
+		GatewayStats         func(childComplexity int, intervalMs int) int
 		MessageUpdates       func(childComplexity int, room string) int
 		MqttMessages         func(childComplexity int, topic string, qos bridges.QoS) int
 		RedisMessages        func(childComplexity int, channel string) int
@@ -126,7 +147,8 @@ type QueryResolver interface {
 	Echo(ctx context.Context, text string) (string, error)
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
-	Bridges(ctx context.Context) ([]*model.Bridge, error)
+	Bridges(ctx context.Context) ([]bridges.Named, error)
+	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 }
 type SubscriptionResolver interface {
 	TimeUpdates(ctx context.Context, intervalMs int) (<-chan time.Time, error)
@@ -135,6 +157,8 @@ type SubscriptionResolver interface {
 	MqttMessages(ctx context.Context, topic string, qos bridges.QoS) (<-chan model.MQTTMessage, error)
 	RedisMessages(ctx context.Context, channel string) (<-chan model.RedisMessage, error)
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
+	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
+	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
 	MessageUpdates(ctx context.Context, room string) (<-chan rooms.Message, error)
 }
 
@@ -180,6 +204,67 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "GatewayStats.at":
+		if e.ComplexityRoot.GatewayStats.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.At(childComplexity), true
+	case "GatewayStats.bytesSent":
+		if e.ComplexityRoot.GatewayStats.BytesSent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.BytesSent(childComplexity), true
+	case "GatewayStats.connections":
+		if e.ComplexityRoot.GatewayStats.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.Connections(childComplexity), true
+	case "GatewayStats.framesSent":
+		if e.ComplexityRoot.GatewayStats.FramesSent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.FramesSent(childComplexity), true
+	case "GatewayStats.goroutines":
+		if e.ComplexityRoot.GatewayStats.Goroutines == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.Goroutines(childComplexity), true
+	case "GatewayStats.memoryBytes":
+		if e.ComplexityRoot.GatewayStats.MemoryBytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.MemoryBytes(childComplexity), true
+	case "GatewayStats.operations":
+		if e.ComplexityRoot.GatewayStats.Operations == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.Operations(childComplexity), true
+	case "GatewayStats.refusals":
+		if e.ComplexityRoot.GatewayStats.Refusals == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.Refusals(childComplexity), true
+	case "GatewayStats.startedAt":
+		if e.ComplexityRoot.GatewayStats.StartedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.StartedAt(childComplexity), true
+	case "GatewayStats.upstreams":
+		if e.ComplexityRoot.GatewayStats.Upstreams == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GatewayStats.Upstreams(childComplexity), true
 
 	case "MQTTMessage.encoding":
 		if e.ComplexityRoot.MQTTMessage.Encoding == nil {
@@ -342,6 +427,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Fail(childComplexity, args["code"].(*string)), true
+	case "Query.gatewayStats":
+		if e.ComplexityRoot.Query.GatewayStats == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.GatewayStats(childComplexity), true
 	case "Query.hello":
 		if e.ComplexityRoot.Query.Hello == nil {
 			break
@@ -398,6 +489,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RedisMessage.ReceivedAt(childComplexity), true
 
+	case "RefusalCount.code":
+		if e.ComplexityRoot.RefusalCount.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RefusalCount.Code(childComplexity), true
+	case "RefusalCount.count":
+		if e.ComplexityRoot.RefusalCount.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RefusalCount.Count(childComplexity), true
+
 	case "Room.id":
 		if e.ComplexityRoot.Room.ID == nil {
 			break
@@ -405,6 +509,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Room.ID(childComplexity), true
 
+	case "Subscription.bridgeStateChanges":
+		if e.ComplexityRoot.Subscription.BridgeStateChanges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Subscription.BridgeStateChanges(childComplexity), true
 	case "Subscription.countdown":
 		if e.ComplexityRoot.Subscription.Countdown == nil {
 			break
@@ -427,6 +537,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.Failing(childComplexity, args["after"].(int)), true
+	case "Subscription.gatewayStats":
+		if e.ComplexityRoot.Subscription.GatewayStats == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_gatewayStats_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.GatewayStats(childComplexity, args["intervalMs"].(int)), true
 	case "Subscription.messageUpdates":
 		if e.ComplexityRoot.Subscription.MessageUpdates == nil {
 			break
@@ -650,6 +771,10 @@ extend type Subscription {
     "As in Redis: ` + "`" + `*` + "`" + ` any text, ` + "`" + `?` + "`" + ` one byte, ` + "`" + `[ab]` + "`" + ` one of these, ` + "`" + `\\` + "`" + ` before a character to mean itself. Example: ` + "`" + `demo:*` + "`" + `."
     pattern: String!
   ): RedisMessage!
+  """
+  How the brokers are: first the present state of each, then every change.
+  """
+  bridgeStateChanges: Bridge!
 }
 
 "A broker behind this gateway."
@@ -762,6 +887,54 @@ enum PayloadEncoding {
   UTF8
   "As base64 (RFC 4648, section 4, with padding)."
   BASE64
+}
+`, BuiltIn: false},
+	{Name: "../gateway.graphqls", Input: `extend type Query {
+  "What the gateway has to do at this moment."
+  gatewayStats: GatewayStats!
+}
+
+extend type Subscription {
+  """
+  What the gateway has to do: at once, then once per interval. A tick that is
+  late is skipped, not queued.
+  """
+  gatewayStats(
+    "Milliseconds between two events: 100 to 60,000. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
+    intervalMs: Int! = 1000
+  ): GatewayStats!
+}
+
+"What the gateway has to do. Counters begin at its start."
+type GatewayStats {
+  "When this was counted."
+  at: DateTime!
+  "When the gateway started."
+  startedAt: DateTime!
+  "Open WebSockets."
+  connections: Int!
+  "Active operations of all WebSockets."
+  operations: Int!
+  "Topics, channels and patterns that brokers send to this gateway, each counted once however many subscribe."
+  upstreams: Int!
+  "GraphQL messages written to WebSockets. A Float, because an Int ends at 2,147,483,647."
+  framesSent: Float!
+  "Bytes written to WebSockets."
+  bytesSent: Float!
+  "What was refused, by code, the most frequent first."
+  refusals: [RefusalCount!]!
+  "Bytes of memory that the process holds from the operating system."
+  memoryBytes: Float!
+  "Goroutines of the process."
+  goroutines: Int!
+}
+
+"How often something was refused."
+type RefusalCount {
+  "The ` + "`" + `extensions.code` + "`" + ` of an error, or the code with which a socket was closed."
+  code: String!
+  "How often since the start."
+  count: Float!
 }
 `, BuiltIn: false},
 	{Name: "../live.graphqls", Input: `"Read once. Everything here also works over WebSocket."
@@ -906,6 +1079,32 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
 }
 
+func (ec *executionContext) childFields_GatewayStats(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_GatewayStats_at(ctx, field)
+	case "startedAt":
+		return ec.fieldContext_GatewayStats_startedAt(ctx, field)
+	case "connections":
+		return ec.fieldContext_GatewayStats_connections(ctx, field)
+	case "operations":
+		return ec.fieldContext_GatewayStats_operations(ctx, field)
+	case "upstreams":
+		return ec.fieldContext_GatewayStats_upstreams(ctx, field)
+	case "framesSent":
+		return ec.fieldContext_GatewayStats_framesSent(ctx, field)
+	case "bytesSent":
+		return ec.fieldContext_GatewayStats_bytesSent(ctx, field)
+	case "refusals":
+		return ec.fieldContext_GatewayStats_refusals(ctx, field)
+	case "memoryBytes":
+		return ec.fieldContext_GatewayStats_memoryBytes(ctx, field)
+	case "goroutines":
+		return ec.fieldContext_GatewayStats_goroutines(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type GatewayStats", field.Name)
+}
+
 func (ec *executionContext) childFields_MQTTMessage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "topic":
@@ -968,6 +1167,16 @@ func (ec *executionContext) childFields_RedisMessage(ctx context.Context, field 
 		return ec.fieldContext_RedisMessage_receivedAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RedisMessage", field.Name)
+}
+
+func (ec *executionContext) childFields_RefusalCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "code":
+		return ec.fieldContext_RefusalCount_code(ctx, field)
+	case "count":
+		return ec.fieldContext_RefusalCount_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RefusalCount", field.Name)
 }
 
 func (ec *executionContext) childFields_Room(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1228,6 +1437,20 @@ func (ec *executionContext) field_Subscription_failing_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Subscription_gatewayStats_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "intervalMs",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["intervalMs"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Subscription_messageUpdates_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -1366,7 +1589,7 @@ func (ec *executionContext) field___Type_fields_args(ctx context.Context, rawArg
 
 // region    **************************** field.gotpl *****************************
 
-func (ec *executionContext) _Bridge_name(ctx context.Context, field graphql.CollectedField, obj *model.Bridge) (ret graphql.Marshaler) {
+func (ec *executionContext) _Bridge_name(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1389,7 +1612,7 @@ func (ec *executionContext) fieldContext_Bridge_name(_ context.Context, field gr
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _Bridge_kind(ctx context.Context, field graphql.CollectedField, obj *model.Bridge) (ret graphql.Marshaler) {
+func (ec *executionContext) _Bridge_kind(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1412,7 +1635,7 @@ func (ec *executionContext) fieldContext_Bridge_kind(_ context.Context, field gr
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type BridgeKind does not have child fields"))
 }
 
-func (ec *executionContext) _Bridge_state(ctx context.Context, field graphql.CollectedField, obj *model.Bridge) (ret graphql.Marshaler) {
+func (ec *executionContext) _Bridge_state(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1435,7 +1658,7 @@ func (ec *executionContext) fieldContext_Bridge_state(_ context.Context, field g
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type BridgeState does not have child fields"))
 }
 
-func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.CollectedField, obj *model.Bridge) (ret graphql.Marshaler) {
+func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1456,6 +1679,245 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_startedAt(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_startedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.StartedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_startedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_connections(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_operations(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_operations(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Operations, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_operations(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_upstreams(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_upstreams(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Upstreams, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_upstreams(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_framesSent(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_framesSent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FramesSent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_framesSent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_bytesSent(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_bytesSent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesSent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_bytesSent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_refusals(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_refusals(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Refusals, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.RefusalCount) graphql.Marshaler {
+			return ec.marshalNRefusalCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRefusalCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_refusals(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "GatewayStats",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RefusalCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _GatewayStats_memoryBytes(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_memoryBytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MemoryBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_memoryBytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _GatewayStats_goroutines(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GatewayStats_goroutines(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Goroutines, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GatewayStats_goroutines(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _MQTTMessage_topic(ctx context.Context, field graphql.CollectedField, obj *model.MQTTMessage) (ret graphql.Marshaler) {
@@ -2134,8 +2596,8 @@ func (ec *executionContext) _Query_bridges(ctx context.Context, field graphql.Co
 			return ec.Resolvers.Query().Bridges(ctx)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []*model.Bridge) graphql.Marshaler {
-			return ec.marshalNBridge2ᚕᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐBridgeᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []bridges.Named) graphql.Marshaler {
+			return ec.marshalNBridge2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐNamedᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -2149,6 +2611,38 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Bridge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_gatewayStats(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_gatewayStats(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().GatewayStats(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.GatewayStats) graphql.Marshaler {
+			return ec.marshalNGatewayStats2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐGatewayStats(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_gatewayStats(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_GatewayStats(ctx, field)
 		},
 	}
 	return fc, nil
@@ -2366,6 +2860,52 @@ func (ec *executionContext) _RedisMessage_receivedAt(ctx context.Context, field 
 }
 func (ec *executionContext) fieldContext_RedisMessage_receivedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("RedisMessage", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _RefusalCount_code(ctx context.Context, field graphql.CollectedField, obj *model.RefusalCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RefusalCount_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RefusalCount_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RefusalCount", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _RefusalCount_count(ctx context.Context, field graphql.CollectedField, obj *model.RefusalCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RefusalCount_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RefusalCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RefusalCount", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
 func (ec *executionContext) _Room_id(ctx context.Context, field graphql.CollectedField, obj *model.Room) (ret graphql.Marshaler) {
@@ -2649,6 +3189,82 @@ func (ec *executionContext) fieldContext_Subscription_redisPatternMessages(ctx c
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_redisPatternMessages_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_bridgeStateChanges(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_bridgeStateChanges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Subscription().BridgeStateChanges(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bridges.Named) graphql.Marshaler {
+			return ec.marshalNBridge2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐNamed(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_bridgeStateChanges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Bridge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_gatewayStats(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_gatewayStats(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().GatewayStats(ctx, fc.Args["intervalMs"].(int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.GatewayStats) graphql.Marshaler {
+			return ec.marshalNGatewayStats2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐGatewayStats(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_gatewayStats(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_GatewayStats(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_gatewayStats_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -3935,7 +4551,7 @@ func (ec *executionContext) unmarshalInputSendMessageInput(ctx context.Context, 
 
 var bridgeImplementors = []string{"Bridge"}
 
-func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, obj *model.Bridge) graphql.Marshaler {
+func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, obj *bridges.Named) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, bridgeImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -3962,6 +4578,89 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 			}
 		case "since":
 			out.Values[i] = ec._Bridge_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var gatewayStatsImplementors = []string{"GatewayStats"}
+
+func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.SelectionSet, obj *model.GatewayStats) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, gatewayStatsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("GatewayStats")
+		case "at":
+			out.Values[i] = ec._GatewayStats_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startedAt":
+			out.Values[i] = ec._GatewayStats_startedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._GatewayStats_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "operations":
+			out.Values[i] = ec._GatewayStats_operations(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "upstreams":
+			out.Values[i] = ec._GatewayStats_upstreams(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "framesSent":
+			out.Values[i] = ec._GatewayStats_framesSent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bytesSent":
+			out.Values[i] = ec._GatewayStats_bytesSent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "refusals":
+			out.Values[i] = ec._GatewayStats_refusals(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "memoryBytes":
+			out.Values[i] = ec._GatewayStats_memoryBytes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "goroutines":
+			out.Values[i] = ec._GatewayStats_goroutines(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -4376,6 +5075,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "gatewayStats":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_gatewayStats(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -4474,6 +5195,49 @@ func (ec *executionContext) _RedisMessage(ctx context.Context, sel ast.Selection
 	return out
 }
 
+var refusalCountImplementors = []string{"RefusalCount"}
+
+func (ec *executionContext) _RefusalCount(ctx context.Context, sel ast.SelectionSet, obj *model.RefusalCount) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, refusalCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RefusalCount")
+		case "code":
+			out.Values[i] = ec._RefusalCount_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec._RefusalCount_count(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var roomImplementors = []string{"Room"}
 
 func (ec *executionContext) _Room(ctx context.Context, sel ast.SelectionSet, obj *model.Room) graphql.Marshaler {
@@ -4537,6 +5301,10 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_redisMessages(ctx, fields[0])
 	case "redisPatternMessages":
 		return ec._Subscription_redisPatternMessages(ctx, fields[0])
+	case "bridgeStateChanges":
+		return ec._Subscription_bridgeStateChanges(ctx, fields[0])
+	case "gatewayStats":
+		return ec._Subscription_gatewayStats(ctx, fields[0])
 	case "messageUpdates":
 		return ec._Subscription_messageUpdates(ctx, fields[0])
 	default:
@@ -4952,11 +5720,15 @@ func (ec *executionContext) marshalNBoolean2bool(ctx context.Context, sel ast.Se
 	return res
 }
 
-func (ec *executionContext) marshalNBridge2ᚕᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐBridgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*model.Bridge) graphql.Marshaler {
+func (ec *executionContext) marshalNBridge2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐNamed(ctx context.Context, sel ast.SelectionSet, v bridges.Named) graphql.Marshaler {
+	return ec._Bridge(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNBridge2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐNamedᚄ(ctx context.Context, sel ast.SelectionSet, v []bridges.Named) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNBridge2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐBridge(ctx, sel, v[i])
+		return ec.marshalNBridge2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐNamed(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4966,16 +5738,6 @@ func (ec *executionContext) marshalNBridge2ᚕᚖgithubᚗcomᚋsluiceᚑgateway
 	}
 
 	return ret
-}
-
-func (ec *executionContext) marshalNBridge2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐBridge(ctx context.Context, sel ast.SelectionSet, v *model.Bridge) graphql.Marshaler {
-	if v == nil {
-		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
-			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
-		}
-		return graphql.Null
-	}
-	return ec._Bridge(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNBridgeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐKind(ctx context.Context, v any) (bridges.Kind, error) {
@@ -5048,6 +5810,26 @@ func (ec *executionContext) marshalNDateTime2timeᚐTime(ctx context.Context, se
 		}
 	}
 	return res
+}
+
+func (ec *executionContext) unmarshalNFloat2float64(ctx context.Context, v any) (float64, error) {
+	res, err := graphql.UnmarshalFloatContext(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNFloat2float64(ctx context.Context, sel ast.SelectionSet, v float64) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalFloatContext(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return graphql.WrapContextMarshaler(ctx, res)
+}
+
+func (ec *executionContext) marshalNGatewayStats2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐGatewayStats(ctx context.Context, sel ast.SelectionSet, v model.GatewayStats) graphql.Marshaler {
+	return ec._GatewayStats(ctx, sel, &v)
 }
 
 func (ec *executionContext) unmarshalNID2string(ctx context.Context, v any) (string, error) {
@@ -5146,6 +5928,26 @@ var (
 
 func (ec *executionContext) marshalNRedisMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRedisMessage(ctx context.Context, sel ast.SelectionSet, v model.RedisMessage) graphql.Marshaler {
 	return ec._RedisMessage(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNRefusalCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRefusalCount(ctx context.Context, sel ast.SelectionSet, v model.RefusalCount) graphql.Marshaler {
+	return ec._RefusalCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNRefusalCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRefusalCountᚄ(ctx context.Context, sel ast.SelectionSet, v []model.RefusalCount) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNRefusalCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRefusalCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNRoom2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRoom(ctx context.Context, sel ast.SelectionSet, v model.Room) graphql.Marshaler {

@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/base64"
-	"time"
 	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/bridges"
@@ -46,14 +45,6 @@ func (m RedisMessage) Encoding() PayloadEncoding { return encodingOf(m.Message.P
 
 // JSON is the payload parsed, or nil.
 func (m RedisMessage) JSON() JSON { return payloadJSON(m.Message.Payload) }
-
-// Bridge is a broker behind the gateway.
-type Bridge struct {
-	Name  string
-	Kind  bridges.Kind
-	State bridges.State
-	Since time.Time
-}
 
 func encodingOf(payload []byte) PayloadEncoding {
 	if utf8.Valid(payload) {

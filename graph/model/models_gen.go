@@ -12,6 +12,30 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 )
 
+// What the gateway has to do. Counters begin at its start.
+type GatewayStats struct {
+	// When this was counted.
+	At time.Time `json:"at"`
+	// When the gateway started.
+	StartedAt time.Time `json:"startedAt"`
+	// Open WebSockets.
+	Connections int `json:"connections"`
+	// Active operations of all WebSockets.
+	Operations int `json:"operations"`
+	// Topics, channels and patterns that brokers send to this gateway, each counted once however many subscribe.
+	Upstreams int `json:"upstreams"`
+	// GraphQL messages written to WebSockets. A Float, because an Int ends at 2,147,483,647.
+	FramesSent float64 `json:"framesSent"`
+	// Bytes written to WebSockets.
+	BytesSent float64 `json:"bytesSent"`
+	// What was refused, by code, the most frequent first.
+	Refusals []RefusalCount `json:"refusals"`
+	// Bytes of memory that the process holds from the operating system.
+	MemoryBytes float64 `json:"memoryBytes"`
+	// Goroutines of the process.
+	Goroutines int `json:"goroutines"`
+}
+
 // Changes something. Everything here also works over WebSocket.
 type Mutation struct {
 }
@@ -50,6 +74,14 @@ type PublishRedisInput struct {
 
 // Read once. Everything here also works over WebSocket.
 type Query struct {
+}
+
+// How often something was refused.
+type RefusalCount struct {
+	// The `extensions.code` of an error, or the code with which a socket was closed.
+	Code string `json:"code"`
+	// How often since the start.
+	Count float64 `json:"count"`
 }
 
 // A place for messages.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/gorilla/websocket"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"golang.org/x/time/rate"
 )
 
 // conn is one socket. serve reads it and owns it: when serve returns, every
@@ -30,7 +32,10 @@ type conn struct {
 	out      outbox
 	work     sync.WaitGroup // flush, operations with a goroutine
 	initWait *time.Timer
-	pinged   time.Time // by the keeper alone
+	release  func()        // gives back the place that Config.Admit took
+	pace     *rate.Limiter // of operations
+	flood    *rate.Limiter // of messages
+	pinged   time.Time     // by the keeper alone
 
 	// ctx is the parent of every operation's. serve's goroutine replaces it
 	// once, when Config.Init accepts, before there is any operation.
@@ -53,6 +58,9 @@ func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *ht
 		t: t, ws: ws, exec: exec, header: r.Header, protocol: newProtocol(token),
 		ctx: ctx, cancel: cancel, pinged: time.Now(), ops: make(map[string]*operation),
 	}
+	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
+	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
+	c.flood = rate.NewLimiter(rate.Limit(10*perSecond), 10*burst)
 	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
 	return c
 }
@@ -118,6 +126,8 @@ func (c *conn) read() {
 			continue // our Close frame is on its way; only the client's counts now
 		}
 		switch {
+		case !c.flood.Allow():
+			c.close(Flooding)
 		case kind != websocket.TextMessage:
 			c.close(NotText)
 		case !utf8.Valid(text):
@@ -199,8 +209,12 @@ func (c *conn) isEnded() bool {
 // reading goroutine: a client that sends much of it slows itself. Opening may
 // wait for a broker and gets a goroutine.
 func (c *conn) start(id string, params *graphql.RawParams) {
-	if n := c.operations(); n >= c.t.cfg.Operations {
-		c.send(frame{head: c.protocol.failure(id, gqlerror.List{tooMany(c.t.cfg.Operations)})})
+	switch {
+	case !c.pace.Allow():
+		c.refuse(id, "RATE_LIMITED", "This connection starts more than %d operations a second: wait a moment.", c.t.cfg.OperationsPerSecond)
+		return
+	case c.operations() >= c.t.cfg.Operations:
+		c.refuse(id, "TOO_MANY_SUBSCRIPTIONS", "This connection has %d active operations, which is the most it may have: complete one, or open another connection.", c.t.cfg.Operations)
 		return
 	}
 	params.Headers = c.header
@@ -219,7 +233,7 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		return
 	}
 	c.ops[id] = op
-	x := newExecution(ctx, c, opCtx, op)
+	x := newExecution(ctx, c.t, c.exec, opCtx, op)
 	op.execution = x
 	c.work.Go(x.open)
 }
@@ -231,11 +245,13 @@ func (c *conn) operations() int {
 	return len(c.ops)
 }
 
-func tooMany(limit int) *gqlerror.Error {
-	return &gqlerror.Error{
-		Message:    fmt.Sprintf("This connection has %d active operations, which is the most it may have: complete one, or open another connection. (TOO_MANY_SUBSCRIPTIONS)", limit),
-		Extensions: map[string]any{"code": "TOO_MANY_SUBSCRIPTIONS"},
-	}
+// refuse ends an operation before it begins.
+func (c *conn) refuse(id, code, format string, args ...any) {
+	c.t.cfg.Refused(code)
+	c.send(frame{head: c.protocol.failure(id, gqlerror.List{{
+		Message:    fmt.Sprintf(format, args...) + " (" + code + ")",
+		Extensions: map[string]any{"code": code},
+	}})})
 }
 
 // stop ends an operation that the client no longer wants: nothing more is sent
@@ -309,6 +325,9 @@ func (c *conn) close(e Ending) {
 	if !c.seal(closePayload(e.Code, e.Reason), slow) {
 		return
 	}
+	if e.Code != Normal.Code && e.Code != ServiceRestart.Code {
+		c.t.cfg.Refused(strconv.Itoa(e.Code))
+	}
 	if slow {
 		c.t.cfg.Logger.Info("slow consumer closed", "remote", c.ws.RemoteAddr().String(), "queue", c.t.cfg.QueueBytes)
 	}
@@ -338,9 +357,12 @@ func (c *conn) flushIf(result offered) {
 	}
 }
 
+// batchBytes is about how much one write carries.
+const batchBytes = 64 << 10
+
 // batches are buffers for flush: several frames, one write.
 var batches = sync.Pool{New: func() any {
-	b := make([]byte, 0, 64<<10)
+	b := make([]byte, 0, batchBytes)
 	return &b
 }}
 
@@ -351,10 +373,12 @@ func (c *conn) flush() {
 	defer batches.Put(buf)
 	socket := c.ws.NetConn()
 	for {
-		batch, last := c.out.take(*buf)
+		batch, frames, last := c.out.take(*buf)
 		if len(batch) == 0 {
 			return
 		}
+		c.t.frames.Add(uint64(frames))
+		c.t.bytes.Add(uint64(len(batch)))
 		if err := c.write(socket, batch); err != nil {
 			c.drop() // the reader notices, and ends everything
 			return

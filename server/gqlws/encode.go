@@ -13,6 +13,28 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
+// EncodeResponse writes a response as JSON, the same as over WebSocket: text is
+// valid UTF-8, and data larger than limit becomes an error. "data" is left out
+// when nothing was executed ("If the request error was raised, the data entry
+// must not be present", GraphQL specification, section 7.1).
+func EncodeResponse(response *graphql.Response, limit int) []byte {
+	if response.Data == nil && len(response.Errors) > 0 {
+		return encodeErrors(response)
+	}
+	return append(encodeResult(response, nil, limit), '}')
+}
+
+func encodeErrors(response *graphql.Response) []byte {
+	b, err := json.Marshal(struct {
+		Errors     gqlerror.List  `json:"errors"`
+		Extensions map[string]any `json:"extensions,omitempty"`
+	}{response.Errors, response.Extensions})
+	if err != nil { // only an extension could do this
+		return []byte(`{"errors":[{"message":"The errors could not be written as JSON. (INTERNAL)","extensions":{"code":"INTERNAL"}}]}`)
+	}
+	return b
+}
+
 // encodeResult writes a response as JSON without its closing brace, which the
 // frame's tail brings. gqlgen reuses the memory of response.Data for the next
 // event, so the bytes are copied here. Data larger than limit becomes an error.
@@ -28,7 +50,7 @@ func encodeResult(response *graphql.Response, gap *live.Gap, limit int) []byte {
 	if data == nil {
 		data = []byte("null")
 	}
-	b := make([]byte, 0, len(`{"data":`)+len(data))
+	b := make([]byte, 0, len(`{"data":`)+len(data)+len(`}`))
 	b = append(b, `{"data":`...)
 	b = append(b, data...)
 	if len(errs) > 0 {

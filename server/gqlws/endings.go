@@ -23,6 +23,7 @@ var (
 	NotText        = Ending{1003, "Messages must be text", false}
 	InvalidUTF8    = Ending{1007, "Text must be valid UTF-8", false}
 	ServiceRestart = Ending{1012, "The gateway is restarting", true}
+	Flooding       = Ending{1013, "Too many messages: slow down", true}
 	InvalidMessage = Ending{4400, "Invalid message", false}
 	Unauthorized   = Ending{4401, "Unauthorized", false}
 	Forbidden      = Ending{4403, "Forbidden", true}
@@ -35,7 +36,7 @@ var (
 
 // Endings lists them all, for documentation and tests.
 var Endings = []Ending{
-	Normal, NotText, InvalidUTF8, ServiceRestart, InvalidMessage, Unauthorized, Forbidden,
+	Normal, NotText, InvalidUTF8, ServiceRestart, Flooding, InvalidMessage, Unauthorized, Forbidden,
 	InitTimeout, DuplicateID, SlowConsumer, SecondInit, Internal,
 }
 

@@ -22,6 +22,8 @@ type operation struct {
 	silenced  atomic.Bool // the client has completed it, or has gone
 }
 
+var _ sink = (*operation)(nil)
+
 func newOperation(c *conn, id string) *operation {
 	return &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
 }
@@ -42,6 +44,13 @@ func (o *operation) fail(errs gqlerror.List) {
 // resultTail closes the result and the message.
 var resultTail = []byte("}}")
 
+// sink is where the results of an execution go: complete or fail comes last.
+type sink interface {
+	next(body []byte) // a result as encodeResult made it
+	complete()
+	fail(errs gqlerror.List)
+}
+
 // execution is one dispatched operation and where its results go.
 //
 // gqlgen's response handler must not run twice at a time: the run queue gives
@@ -53,7 +62,7 @@ type execution struct {
 	limit   int // of a result, in bytes
 	runs    *runQueue
 	report  func(msg string, args ...any)
-	op      *operation
+	to      sink
 	ctx     context.Context
 	cancel  context.CancelFunc
 	respond graphql.ResponseHandler
@@ -63,10 +72,10 @@ type execution struct {
 	done    bool        // by its worker alone
 }
 
-func newExecution(ctx context.Context, c *conn, opCtx *graphql.OperationContext, op *operation) *execution {
+func newExecution(ctx context.Context, t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, to sink) *execution {
 	x := &execution{
-		exec: c.exec, opCtx: opCtx, limit: c.t.cfg.PayloadBytes, runs: &c.t.runs,
-		report: c.t.cfg.Logger.Error, op: op,
+		exec: exec, opCtx: opCtx, limit: t.cfg.PayloadBytes, runs: &t.runs,
+		report: t.cfg.Logger.Error, to: to,
 	}
 	x.ctx, x.cancel = context.WithCancel(ctx)
 	return x
@@ -117,8 +126,8 @@ func (x *execution) answer() {
 	if x.refused(response) {
 		return
 	}
-	x.op.next(encodeResult(response, nil, x.limit))
-	x.op.complete()
+	x.to.next(encodeResult(response, nil, x.limit))
+	x.to.complete()
 }
 
 // pump serves a subscription whose resolver returned a channel of its own.
@@ -127,13 +136,13 @@ func (x *execution) pump() {
 	for first := true; ; first = false {
 		response := x.respond(x.respCtx)
 		if response == nil {
-			x.op.complete()
+			x.to.complete()
 			return
 		}
 		if first && x.refused(response) {
 			return
 		}
-		x.op.next(encodeResult(response, nil, x.limit))
+		x.to.next(encodeResult(response, nil, x.limit))
 	}
 }
 
@@ -143,7 +152,7 @@ func (x *execution) refused(response *graphql.Response) bool {
 	if response.Data != nil || len(response.Errors) == 0 {
 		return false
 	}
-	x.op.fail(response.Errors)
+	x.to.fail(response.Errors)
 	return true
 }
 
@@ -172,7 +181,7 @@ func (x *execution) event() bool {
 		return false
 	}
 	if item.Err != nil {
-		x.op.next(encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit))
+		x.to.next(encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit))
 		return true
 	}
 	response := x.respond(x.respCtx)
@@ -182,14 +191,14 @@ func (x *execution) event() bool {
 		return false
 	case !x.feed.Taken(): // answered by somebody else, such as an interceptor
 		if !x.refused(response) {
-			x.op.next(encodeResult(response, nil, x.limit))
-			x.op.complete()
+			x.to.next(encodeResult(response, nil, x.limit))
+			x.to.complete()
 		}
 		x.done = true
 		x.stop()
 		return false
 	}
-	x.op.next(encodeResult(response, item.Gap, x.limit))
+	x.to.next(encodeResult(response, item.Gap, x.limit))
 	return true
 }
 
@@ -197,9 +206,9 @@ func (x *execution) event() bool {
 func (x *execution) end(why error) {
 	x.done = true
 	if why != nil {
-		x.op.fail(x.present(why))
+		x.to.fail(x.present(why))
 	} else {
-		x.op.complete()
+		x.to.complete()
 	}
 	x.stop()
 }

@@ -35,6 +35,12 @@
 // way and the number of operations. A client that does not read as fast as its
 // events come is closed with SlowConsumer; it slows nobody else, because no
 // worker ever waits for a socket.
+//
+// # Other transports
+//
+// Subscribe gives the results of a subscription to a caller with another way to
+// its client, such as server-sent events: executed by the same workers, under
+// the same bounds, ended by the same Shutdown.
 package gqlws
 
 import (
@@ -45,6 +51,7 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -72,10 +79,26 @@ type Config struct {
 	// [accepts everybody].
 	Init func(ctx context.Context, payload json.RawMessage) (_ context.Context, ack map[string]any, _ error)
 
+	// Admit takes a place for a socket before the upgrade; release gives it back
+	// once the socket is gone. Without a place the client is answered 503
+	// [always admits].
+	Admit func(*http.Request) (release func(), ok bool)
+
+	// Refused is told the code of each refusal: of an operation, such as
+	// RATE_LIMITED, or of a socket, such as 4413. Errors of operations that
+	// pass the server's error presenter are not among them [nobody is told].
+	Refused func(code string)
+
 	MessageBytes int64 // largest message from a client [256 KiB]
 	PayloadBytes int   // largest result of one event [256 KiB]
 	QueueBytes   int   // frames waiting for one socket [1 MiB]
 	Operations   int   // active operations of one socket [100]
+
+	// How many operations a socket may start: per second, after a burst. A
+	// socket that sends messages of any kind ten times as fast is closed with
+	// Flooding.
+	OperationsPerSecond int // [50]
+	OperationsBurst     int // [200]
 
 	InitWait      time.Duration // for connection_init [3 s]
 	PingEvery     time.Duration // WebSocket pings, legacy keep-alives [25 s]
@@ -94,6 +117,14 @@ func (c Config) withDefaults() Config {
 			return ctx, nil, nil
 		}
 	}
+	if c.Admit == nil {
+		c.Admit = func(*http.Request) (func(), bool) { return func() {}, true }
+	}
+	if c.Refused == nil {
+		c.Refused = func(string) {}
+	}
+	set(&c.OperationsPerSecond, 50)
+	set(&c.OperationsBurst, 200)
 	set(&c.MessageBytes, 256<<10)
 	set(&c.PayloadBytes, 256<<10)
 	set(&c.QueueBytes, 1<<20)
@@ -119,8 +150,11 @@ type Transport struct {
 	cfg      Config
 	upgrader websocket.Upgrader
 	runs     runQueue
+	results  resultSet
 	work     sync.WaitGroup // workers, keeper
 	stopped  chan struct{}  // closed by Shutdown once the sockets are gone
+	frames   atomic.Uint64  // written
+	bytes    atomic.Uint64  // written
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
@@ -162,16 +196,26 @@ func (t *Transport) Supports(r *http.Request) bool {
 func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor) {
 	token := negotiate(websocket.Subprotocols(r))
 	if token == "" {
+		t.cfg.Refused("SUBPROTOCOL_UNKNOWN")
 		http.Error(w, "Offer the WebSocket subprotocol "+TransportWS+" (or "+LegacyWS+", the legacy one) in Sec-WebSocket-Protocol.", http.StatusBadRequest)
+		return
+	}
+	release, ok := t.cfg.Admit(r)
+	if !ok {
+		t.cfg.Refused("TOO_MANY_CONNECTIONS")
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "Too many connections are open: close some, or try again later. (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
 		return
 	}
 	upgrader := t.upgrader
 	upgrader.Subprotocols = []string{token}
 	ws, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
+		release()
 		return // Upgrade has answered
 	}
 	c := newConn(t, ws, exec, r, token)
+	c.release = release
 	if !t.add(c) {
 		c.close(ServiceRestart)
 	}
@@ -206,6 +250,7 @@ func (t *Transport) remove(c *conn) {
 	t.mu.Lock()
 	delete(t.conns, c)
 	t.mu.Unlock()
+	c.release()
 	t.gone.Done()
 }
 
@@ -219,12 +264,26 @@ func (t *Transport) snapshot() []*conn {
 	return conns
 }
 
-// Connections says how many sockets are open.
-func (t *Transport) Connections() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.conns)
+// Stats is what a Transport has to do.
+type Stats struct {
+	Connections int    // open sockets
+	Operations  int    // active operations
+	Frames      uint64 // written since the start
+	Bytes       uint64 // written since the start
 }
+
+// Stats counts.
+func (t *Transport) Stats() Stats {
+	s := Stats{Operations: t.results.len(), Frames: t.frames.Load(), Bytes: t.bytes.Load()}
+	for _, c := range t.snapshot() {
+		s.Connections++
+		s.Operations += c.operations()
+	}
+	return s
+}
+
+// Config returns the configuration, its defaults filled in.
+func (t *Transport) Config() Config { return t.cfg }
 
 // Shutdown closes every socket with ServiceRestart after the frames that wait
 // for it, and drops those that are still there when ctx ends. It returns when
@@ -243,6 +302,7 @@ func (t *Transport) Shutdown(ctx context.Context) error {
 	}
 	gone := make(chan struct{})
 	go func() {
+		t.results.close()
 		t.gone.Wait()
 		close(gone)
 	}()

@@ -302,7 +302,7 @@ func TestNothingAfterTheClientsComplete(t *testing.T) {
 }
 
 func TestIdleSubscriptionsNeedNoGoroutine(t *testing.T) {
-	g := start(t, Config{Operations: 2000})
+	g := start(t, Config{Operations: 2000, OperationsBurst: 2000})
 	c := g.connect(t)
 	before := runtime.NumGoroutine()
 	for i := range 1000 {
@@ -414,7 +414,7 @@ func TestUpstreamGoesWithTheSocket(t *testing.T) {
 		c.drop()
 	}
 	g.await(t, "a", 0)
-	eventually(t, "the sockets to go", func() bool { return g.transport.Connections() == 0 })
+	eventually(t, "the sockets to go", func() bool { return g.transport.Stats().Connections == 0 })
 }
 
 func TestInitDecides(t *testing.T) {
@@ -491,7 +491,7 @@ func TestClientWithoutPongsIsDropped(t *testing.T) {
 	if err == nil || websocket.IsCloseError(err, 1000) {
 		t.Fatalf("got %v, want a dropped connection", err)
 	}
-	eventually(t, "the socket to go", func() bool { return g.transport.Connections() == 0 })
+	eventually(t, "the socket to go", func() bool { return g.transport.Stats().Connections == 0 })
 }
 
 func TestFloodOfPingsIsBounded(t *testing.T) {
@@ -543,7 +543,7 @@ func TestShutdownDropsThoseWhoDoNotAnswer(t *testing.T) {
 	if err := g.transport.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if n := g.transport.Connections(); n != 0 {
+	if n := g.transport.Stats().Connections; n != 0 {
 		t.Errorf("%d sockets are left", n)
 	}
 }

@@ -77,9 +77,16 @@ func (m message) params() (*graphql.RawParams, error) {
 	if !isObject(m.payload) {
 		return nil, fmt.Errorf("Payload of %q must be an object with a \"query\"", m.kind)
 	}
+	return ParseParams(m.payload)
+}
+
+// ParseParams reads the JSON object of a request: "query", "operationName",
+// "variables", "extensions", named exactly so. Its errors repeat nothing of the
+// text.
+func ParseParams(object []byte) (*graphql.RawParams, error) {
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(m.payload, &members); err != nil {
-		return nil, err
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, errors.New("the request is not one JSON object")
 	}
 	p := &graphql.RawParams{}
 	if raw := members["query"]; isNull(raw) || raw[0] != '"' {

@@ -133,9 +133,9 @@ func (o *outbox) started() offered {
 }
 
 // take renders what waits into buf, up to about the capacity of buf, and says
-// whether the Close frame is in it. An empty result means that nothing waits:
+// how many text frames that is and whether the Close frame is among it. An empty result means that nothing waits:
 // the flush is over.
-func (o *outbox) take(buf []byte) (batch []byte, last bool) {
+func (o *outbox) take(buf []byte) (batch []byte, frames int, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.bytes -= o.taken
@@ -153,6 +153,7 @@ func (o *outbox) take(buf []byte) (batch []byte, last bool) {
 		if f.op != nil && f.op.silenced.Load() {
 			continue
 		}
+		frames++
 		buf = appendFrameHeader(buf, websocket.TextMessage, f.size())
 		buf = append(buf, f.head...)
 		buf = append(buf, f.body...)
@@ -162,13 +163,13 @@ func (o *outbox) take(buf []byte) (batch []byte, last bool) {
 	if len(o.frames) == 0 && o.closing != nil {
 		buf = append(buf, o.closing...)
 		o.closing = nil
-		return buf, true
+		return buf, frames, true
 	}
 	if len(buf) == 0 { // then all frames were silenced, or there were none
 		o.bytes, o.taken = 0, 0
 		o.flushing = false
 	}
-	return buf, false
+	return buf, frames, false
 }
 
 // drop forgets the first n frames, and their memory once none is left.

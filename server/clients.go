@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/handler/lru"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+	"golang.org/x/time/rate"
+)
+
+// clientKey is the context key of the client's address.
+type clientKey struct{}
+
+// clients knows each client by its address: how many streams it holds open and
+// how fast it publishes.
+type clients struct {
+	proxies    []netip.Prefix // whose X-Forwarded-For is believed
+	total      int            // streams of all clients
+	perAddress int            // streams of one; loopback is exempt
+	rate       rate.Limit     // mutations per second of one
+	burst      int
+
+	mu       sync.Mutex
+	open     int
+	streams  map[netip.Addr]int
+	limiters *lru.LRU[*rate.Limiter] // by address; the least recently used are forgotten
+}
+
+func newClients(l Limits, proxies []netip.Prefix) *clients {
+	return &clients{
+		proxies: proxies, total: l.Connections, perAddress: l.ConnectionsPerAddress,
+		rate: rate.Limit(l.PublishPerSecond), burst: l.PublishBurst,
+		streams: make(map[netip.Addr]int), limiters: lru.New[*rate.Limiter](10_000),
+	}
+}
+
+// identify puts the client's address into the context of a request.
+func (c *clients) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, c.address(r))))
+	})
+}
+
+// address is the peer's, or behind trusted proxies the last one in
+// X-Forwarded-For that is not a trusted proxy's: what stands before it, the
+// client may have written itself.
+func (c *clients) address(r *http.Request) netip.Addr {
+	peer := parseAddress(r.RemoteAddr)
+	if !c.trusted(peer) {
+		return peer
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		addr := parseAddress(strings.TrimSpace(hop))
+		if !addr.IsValid() {
+			break
+		}
+		if peer = addr; !c.trusted(addr) {
+			break
+		}
+	}
+	return peer
+}
+
+func (c *clients) trusted(addr netip.Addr) bool {
+	return slices.ContainsFunc(c.proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func parseAddress(s string) netip.Addr {
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		s = host
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
+}
+
+// admit takes a place for a stream (a WebSocket or an SSE response), or says
+// that there is none. release gives it back and may be called once.
+func (c *clients) admit(r *http.Request) (release func(), ok bool) {
+	addr, _ := r.Context().Value(clientKey{}).(netip.Addr)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open >= c.total || !addr.IsLoopback() && c.streams[addr] >= c.perAddress {
+		return nil, false
+	}
+	c.open++
+	c.streams[addr]++
+	return func() { c.leave(addr) }, true
+}
+
+func (c *clients) leave(addr netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	if c.streams[addr]--; c.streams[addr] == 0 {
+		delete(c.streams, addr)
+	}
+}
+
+// mayPublish takes n tokens of the client's.
+func (c *clients) mayPublish(ctx context.Context, n int) bool {
+	addr, _ := ctx.Value(clientKey{}).(netip.Addr)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limiter, ok := c.limiters.Get(ctx, addr.String())
+	if !ok {
+		limiter = rate.NewLimiter(c.rate, c.burst)
+		c.limiters.Add(ctx, addr.String(), limiter)
+	}
+	return limiter.AllowN(time.Now(), n)
+}
+
+// publishing is the gqlgen extension that holds clients to their rate of
+// mutations. Each root field counts.
+type publishing struct{ *clients }
+
+var (
+	_ graphql.HandlerExtension        = publishing{}
+	_ graphql.OperationContextMutator = publishing{}
+)
+
+// ExtensionName implements graphql.HandlerExtension.
+func (publishing) ExtensionName() string { return "PublishRate" }
+
+// Validate implements graphql.HandlerExtension.
+func (publishing) Validate(graphql.ExecutableSchema) error { return nil }
+
+// MutateOperationContext implements graphql.OperationContextMutator.
+func (p publishing) MutateOperationContext(ctx context.Context, opCtx *graphql.OperationContext) *gqlerror.Error {
+	if opCtx.Operation.Operation != ast.Mutation {
+		return nil
+	}
+	n := len(graphql.CollectFields(opCtx, opCtx.Operation.SelectionSet, []string{"Mutation"}))
+	if !p.mayPublish(ctx, n) {
+		return coded("RATE_LIMITED", "You publish faster than %g times a second: wait a moment.", float64(p.rate))
+	}
+	return nil
+}
