@@ -56,7 +56,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	access, err := server.NewAccess(cfg.loopback, cfg.Origins, cfg.Hosts)
 	if err != nil {
-		return err
+		return fmt.Errorf("--origin, --host: %w", err)
 	}
 	gateway := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),

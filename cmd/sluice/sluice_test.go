@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// What the developer's own shell says must not decide.
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" {
+			os.Unsetenv(name)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func parsed(t *testing.T, args ...string) config {
+	t.Helper()
+	_, cfg, err := parse(args, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return cfg
+}
+
+func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+	if got := parsed(t).LogLevel; got != "info" {
+		t.Errorf("default: %s", got)
+	}
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	text := "log-level: debug\nmqtt-allow: [\"a/#\", b]\nlimit: [\"queue=4MiB\"]\nproduction: false\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := parsed(t, "--config", file)
+	if cfg.LogLevel != "debug" || fmt.Sprint(cfg.MQTTAllow) != "[a/# b]" || cfg.limits.queue != 4<<20 {
+		t.Errorf("file: %s %v %d", cfg.LogLevel, cfg.MQTTAllow, cfg.limits.queue)
+	}
+	t.Setenv("SLUICE_LOG_LEVEL", "warn")
+	t.Setenv("SLUICE_LIMIT_QUEUE", "2MiB")
+	t.Setenv("SLUICE_LIMIT_PONG_WITHIN", "7s")
+	cfg = parsed(t, "--config", file)
+	if cfg.LogLevel != "warn" || time.Duration(cfg.limits.pongWithin) != 7*time.Second {
+		t.Errorf("environment: %s %v", cfg.LogLevel, cfg.limits.pongWithin)
+	}
+	cfg = parsed(t, "--config", file, "--log-level", "error", "--limit", "queue=1KiB")
+	if cfg.LogLevel != "error" || cfg.limits.queue != 1024 {
+		t.Errorf("flag: %s %d", cfg.LogLevel, cfg.limits.queue)
+	}
+}
+
+func TestDefaultsFollowTheAddressAndTheBrokers(t *testing.T) {
+	home := parsed(t)
+	if !home.coursePorts() || !home.introspection() || !home.demo() || list(home.mqttPublish()) != "demo/#" || list(home.redisPublish()) != "demo:*, demo/*" {
+		t.Error("at home everything is on")
+	}
+	away := parsed(t, "--addr", ":8080", "--origin", "https://app.example", "--anonymous",
+		"--redis-url", "redis://r", "--mqtt-url", "mqtt://m")
+	if away.coursePorts() || away.introspection() || away.demo() || list(away.mqttPublish()) != "nothing" || list(away.redisPublish()) != "nothing" {
+		t.Error("away everything is off")
+	}
+	chosen := parsed(t, "--no-course-ports", "--no-introspection", "--mqtt-allow-publish", "x/#")
+	if chosen.coursePorts() || chosen.introspection() || list(chosen.mqttPublish()) != "x/#" {
+		t.Error("a flag decides")
+	}
+}
+
+func TestSettingsThatAreRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(file, []byte("log-levle: debug\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		args []string
+		want string // part of the error: what is accepted, or what to do
+	}{
+		{[]string{"--addr", "8080"}, "127.0.0.1:8080"},
+		{[]string{"--adr", "x"}, "--addr"},
+		{[]string{"--log-level", "loud"}, `"debug","info","warn","error"`},
+		{[]string{"--log-format", "xml"}, `"auto","text","json"`},
+		{[]string{"--limit", "queue"}, "NAME=VALUE"},
+		{[]string{"--limit", "que=1"}, "there are http-body"},
+		{[]string{"--limit", "queue=0"}, "64KiB or 4MiB"},
+		{[]string{"--limit", "queue=9999999999999MiB"}, "64KiB or 4MiB"},
+		{[]string{"--limit", "subscriptions=-1"}, "at least 1"},
+		{[]string{"--limit", "drain=soon"}, "500ms, 10s or 2m"},
+		{[]string{"--addr", "0.0.0.0:80"}, "--anonymous"},
+		{[]string{"--addr", "0.0.0.0:80", "--anonymous"}, "--origin"},
+		{[]string{"--production"}, "MQTT_BROKER_URL"},
+		{[]string{"--debug-addr", "0.0.0.0:6060"}, "127.0.0.1:6060"},
+		{[]string{"--trusted-proxy", "proxy"}, "10.0.0.0/8"},
+		{[]string{"--web-dir", "/nowhere"}, "/nowhere"},
+		{[]string{"--config", file}, "log-levle"},
+		{[]string{"dance"}, "dance"},
+	}
+	for _, test := range tests {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			_, _, err := parse(test.args, io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want it to say %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestOpenAddressNamesWhatAnonymousClientsCouldDo(t *testing.T) {
+	_, _, err := parse([]string{"--addr", ":8080", "--mqtt-allow", "plant/#"}, io.Discard, io.Discard)
+	for _, want := range []string{"--origin", "--anonymous", "plant/#", "demo:*", "demo/#"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the refusal does not name %s: %v", want, err)
+		}
+	}
+}
+
+func TestHelpListsEveryFlagAndLimit(t *testing.T) {
+	var out bytes.Buffer
+	var exit exitError
+	if _, _, err := parse([]string{"serve", "--help"}, &out, io.Discard); !errors.As(err, &exit) || exit != 0 {
+		t.Fatalf("ended with %v", err)
+	}
+	l := defaultLimits()
+	want := []string{"REDIS_URL", "MQTT_BROKER_URL", "SLUICE_ADDR", "demo/#,lessons/#"}
+	for _, limit := range l.table() {
+		want = append(want, limit.name)
+	}
+	for _, w := range want {
+		if !strings.Contains(out.String(), w) {
+			t.Errorf("help does not mention %s", w)
+		}
+	}
+}
+
+// program is the gateway in this process.
+type program struct {
+	addr   string
+	stop   context.CancelFunc
+	done   chan error
+	stdout *bytes.Buffer // read it when done
+}
+
+func startProgram(t *testing.T, args ...string) *program {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "addr")
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &program{stop: cancel, done: make(chan error, 1), stdout: new(bytes.Buffer)}
+	args = append([]string{"serve", "--addr", "127.0.0.1:0", "--addr-file", file, "--no-course-ports", "--log-level", "error"}, args...)
+	go func() { p.done <- run(ctx, args, p.stdout, io.Discard) }()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for p.addr == "" {
+		select {
+		case <-poll.C:
+			b, _ := os.ReadFile(file)
+			p.addr = strings.TrimSpace(string(b))
+		case err := <-p.done:
+			t.Fatalf("the gateway ended: %v", err)
+		}
+	}
+	t.Cleanup(func() {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return p
+}
+
+func TestGatewayServesAndStops(t *testing.T) {
+	p := startProgram(t)
+	resp, err := http.Get("http://" + p.addr + "/graphql?query=%7Bhello%7D")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if want := `{"data":{"hello":"Hello from GraphQL-WS!"}}`; string(body) != want {
+		t.Errorf("got %s", body)
+	}
+	d := websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}}
+	ws, _, err := d.Dial("ws://"+p.addr+"/graphql", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	p.stop()
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
+		t.Errorf("the socket ended with %v", err)
+	}
+	if err := <-p.done; err != nil {
+		t.Errorf("the gateway ended with %v", err)
+	}
+	for _, want := range []string{"http://" + p.addr + "/graphiql", "redis-cli -p ", "publishMQTT"} {
+		if !strings.Contains(p.stdout.String(), want) {
+			t.Errorf("the greeting does not say %s:\n%s", want, p.stdout)
+		}
+	}
+}
+
+func TestTakenPortIsNamed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	err = run(t.Context(), []string{"--addr", ln.Addr().String()}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), ln.Addr().String()) || !strings.Contains(err.Error(), "--addr chooses another") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMalformedBrokerURLs(t *testing.T) {
+	for _, args := range [][]string{
+		{"--redis-url", "http://user:hunter2@redis"},
+		{"--mqtt-url", "amqp://user:hunter2@broker"},
+		{"--redis-url", "redis://user:hunter2@[::1"},
+		{"--mqtt-allow", "a/#/b"},
+		{"--origin", "app.example"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // should it start after all
+		err := run(ctx, append([]string{"--addr", "127.0.0.1:0"}, args...), io.Discard, io.Discard)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(args[0], "-publish")) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v: got %v", args, err)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"version"}, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "sluice ") {
+		t.Errorf("%q %v", out.String(), err)
+	}
+}
