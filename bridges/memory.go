@@ -63,6 +63,10 @@ func NewMemory(cfg MemoryConfig) *Memory {
 	}
 }
 
+// Mark puts a gap before the next message of every subscription, as an outage
+// of a broker would.
+func (b *Memory) Mark(gap live.Gap) { b.hub.Mark(gap) }
+
 // Kind implements Bridge.
 func (b *Memory) Kind() Kind { return KindMemory }
 

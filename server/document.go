@@ -8,7 +8,6 @@ import (
 
 	"github.com/99designs/gqlgen/complexity"
 	"github.com/99designs/gqlgen/graphql"
-	"github.com/99designs/gqlgen/graphql/handler/lru"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/parser"
@@ -38,7 +37,7 @@ type DocumentLimits struct {
 type documentGuard struct {
 	limits DocumentLimits
 	schema graphql.ExecutableSchema
-	passed *lru.LRU[struct{}] // documents that have been looked at
+	passed *documentCache[struct{}] // documents that have been looked at
 }
 
 var (
@@ -49,7 +48,7 @@ var (
 )
 
 func newDocumentGuard(limits DocumentLimits) *documentGuard {
-	return &documentGuard{limits: limits, passed: lru.New[struct{}](1000)}
+	return &documentGuard{limits: limits, passed: newDocumentCache[struct{}](documentBytes)}
 }
 
 // ExtensionName implements graphql.HandlerExtension.
@@ -64,6 +63,9 @@ func (g *documentGuard) Validate(schema graphql.ExecutableSchema) error {
 // MutateOperationParameters implements graphql.OperationParameterMutator: it
 // refuses a document before gqlgen parses and validates it.
 func (g *documentGuard) MutateOperationParameters(ctx context.Context, params *graphql.RawParams) *gqlerror.Error {
+	// No extension of requests is known here, and gqlgen would keep them for as
+	// long as the operation runs: 256 KiB of JSON are several MB in memory.
+	params.Extensions = nil
 	if _, ok := g.passed.Get(ctx, params.Query); ok {
 		return nil
 	}

@@ -22,7 +22,6 @@ import (
 
 	"github.com/99designs/gqlgen/graphql/handler"
 	"github.com/99designs/gqlgen/graphql/handler/extension"
-	"github.com/99designs/gqlgen/graphql/handler/lru"
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/sluice-gateway/sluice/bridges"
@@ -59,6 +58,7 @@ type Limits struct {
 // Server is the gateway's HTTP side. Make it with New.
 type Server struct {
 	mux       *http.ServeMux
+	all       http.Handler // mux, bounded
 	graphql   http.Handler
 	access    *Access
 	clients   *clients
@@ -66,6 +66,7 @@ type Server struct {
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
+	bodyWait  time.Duration
 	refusals  refusals
 	draining  atomic.Bool
 }
@@ -74,7 +75,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{
 		mux: http.NewServeMux(), access: cfg.Access, clients: newClients(cfg.Limits, cfg.Proxies),
-		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(),
+		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), bodyWait: cfg.Limits.BodyWait,
 	}
 	if s.upstreams == nil {
 		s.upstreams = func() int { return 0 }
@@ -83,15 +84,21 @@ func New(cfg Config) *Server {
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
 	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
 	s.sockets = gqlws.New(ws)
-	s.graphql = s.clients.identify(closeChunked(s.newGraphQL(cfg)))
+	s.graphql = s.clients.identify(s.newGraphQL(cfg))
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql))
 	if cfg.Pages != nil {
-		s.mux.Handle("/", s.access.guard(cfg.Pages))
+		s.mux.Handle("/", s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages)))
 	}
+	s.all = s.bounded(s.mux)
 	return s
+}
+
+// bounded is what stands before every door.
+func (s *Server) bounded(next http.Handler) http.Handler {
+	return withDeadlines(s.bodyWait, s.sockets.Config().WriteDeadline, closeChunked(next))
 }
 
 func (s *Server) newGraphQL(cfg Config) http.Handler {
@@ -99,7 +106,7 @@ func (s *Server) newGraphQL(cfg Config) http.Handler {
 	h := handler.New(schema)
 	h.AddTransport(s.sockets)
 	h.AddTransport(overHTTP{bodyBytes: cfg.Limits.BodyBytes, bodyWait: cfg.Limits.BodyWait, engine: s.sockets})
-	h.SetQueryCache(lru.New[*ast.QueryDocument](1000))
+	h.SetQueryCache(newDocumentCache[*ast.QueryDocument](documentBytes))
 	h.SetParserTokenLimit(cfg.Limits.Document.Tokens)
 	h.SetErrorPresenter(graph.Present(cfg.Logger, s.refusals.add))
 	h.SetRecoverFunc(graph.Recover)
@@ -112,10 +119,10 @@ func (s *Server) newGraphQL(cfg Config) http.Handler {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.ServeHTTP(w, r) }
 
 // GraphQL is the GraphQL door alone, on every path: the course's port 8081.
-func (s *Server) GraphQL() http.Handler { return s.access.guard(s.graphql) }
+func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql)) }
 
 // Shutdown makes the gateway unready and closes every socket as
 // gqlws.Transport.Shutdown does.
@@ -149,15 +156,4 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(v)
-}
-
-// closeChunked ends the connection after a chunked request: net/http would
-// read what follows a body with two lengths as a second request.
-func closeChunked(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TransferEncoding) > 0 {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
 }

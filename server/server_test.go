@@ -44,9 +44,11 @@ type gateway struct {
 	states *bridges.States
 	rooms  *rooms.Rooms
 	log    *bytes.Buffer // read it after a request has been answered
+	stop   func() error  // Shutdown, once
 }
 
-func start(t *testing.T) *gateway {
+// start starts one; change may alter its configuration.
+func start(t *testing.T, change ...func(*Config)) *gateway {
 	t.Helper()
 	g := &gateway{
 		mqtt: bridges.NewMemory(bridges.MemoryConfig{}), redis: bridges.NewMemory(bridges.MemoryConfig{}),
@@ -64,7 +66,7 @@ func start(t *testing.T) *gateway {
 		}
 	}
 	guard := bridges.Guard{Topics: bridges.DefaultTopicLimits, PublishBytes: 1000}
-	g.Server = New(Config{
+	cfg := Config{
 		Logger: slog.New(slog.NewTextHandler(g.log, nil)), Access: access, Introspection: true,
 		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
 			Bytes: 32 << 10, Tokens: 500, Depth: 12, IntrospectionDepth: 20, Aliases: 30, Directives: 50,
@@ -76,13 +78,20 @@ func start(t *testing.T) *gateway {
 			Rooms:  room,
 			States: g.states,
 		},
+	}
+	for _, alter := range change {
+		alter(&cfg)
+	}
+	g.Server = New(cfg)
+	g.stop = sync.OnceValue(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return g.Server.Shutdown(ctx)
 	})
 	srv := httptest.NewServer(g.Server)
 	g.url = srv.URL
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := g.Server.Shutdown(ctx); err != nil {
+		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
 		srv.Close()
@@ -122,61 +131,6 @@ func (g *gateway) query(t *testing.T, document string, variables map[string]any)
 	b, _ := json.Marshal(map[string]any{"query": document, "variables": variables})
 	_, body, _ := g.do(t, "POST", "/graphql", string(b), "Content-Type", "application/json")
 	return body
-}
-
-const asJSON, asGraphQL = "application/json", "application/graphql-response+json"
-
-func TestOverHTTP(t *testing.T) {
-	g := start(t)
-	tests := []struct {
-		name, method, path, body string
-		header                   []string
-		status                   int
-		want                     string
-	}{
-		{"POST", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON}, 200, `{"data":{"hello":"Hello from GraphQL-WS!"}}`},
-		{"POST with charset", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON + "; charset=utf-8"}, 200, `{"data":`},
-		{"POST with variables and nulls", "POST", "/graphql", `{"query":"query Q($t: String!) { echo(text: $t) }","operationName":null,"variables":{"t":"あ"},"extensions":null}`, []string{"Content-Type", asJSON}, 200, `{"data":{"echo":"あ"}}`},
-		{"GET", "GET", "/graphql?query={hello}", "", nil, 200, `{"data":{"hello":`},
-		{"GET with variables", "GET", `/graphql?query=query+Q($t:String!){echo(text:$t)}&variables={"t":"x"}`, "", nil, 200, `{"data":{"echo":"x"}}`},
-		{"GET without query", "GET", "/graphql", "", nil, 400, `no parameter`},
-		{"GET with broken variables", "GET", "/graphql?query={hello}&variables=x", "", nil, 400, `variables`},
-		{"mutation by GET", "GET", "/graphql?query=mutation{createRoom{id}}", "", nil, 405, `METHOD_NOT_ALLOWED`},
-		{"subscription by POST", "POST", "/graphql", `{"query":"subscription { timeUpdates }"}`, []string{"Content-Type", asJSON}, 400, `SUBSCRIPTION_NOT_SUPPORTED`},
-		{"PUT", "PUT", "/graphql", "", nil, 405, `METHOD_NOT_ALLOWED`},
-		{"a form", "POST", "/graphql", "query={hello}", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, `UNSUPPORTED_MEDIA_TYPE`},
-		{"no content type", "POST", "/graphql", `{"query":"{ hello }"}`, nil, 415, `UNSUPPORTED_MEDIA_TYPE`},
-		{"a batch", "POST", "/graphql", `[{"query":"{ hello }"}]`, []string{"Content-Type", asJSON}, 400, `BAD_REQUEST`},
-		{"no query", "POST", "/graphql", `{}`, []string{"Content-Type", asJSON}, 400, `has no \"query\"`},
-		{"trailing text", "POST", "/graphql", `{"query":"{ hello }"} x`, []string{"Content-Type", asJSON}, 400, `BAD_REQUEST`},
-		{"too large", "POST", "/graphql", `{"query":"` + strings.Repeat(" ", 10_001) + `"}`, []string{"Content-Type", asJSON}, 413, `PAYLOAD_TOO_LARGE`},
-		{"an image wanted", "POST", "/graphql", `{"query":"{ hello }"}`, []string{"Content-Type", asJSON, "Accept", "image/png"}, 406, `NOT_ACCEPTABLE`},
-		{"invalid document, old media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asJSON}, 200, `Cannot query field`},
-		{"invalid document, new media type", "POST", "/graphql", `{"query":"{ nothing }"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Cannot query field`},
-		{"syntax error", "POST", "/graphql", `{"query":"{"}`, []string{"Content-Type", asJSON, "Accept", asGraphQL}, 400, `Expected Name`},
-		{"too many tokens", "POST", "/graphql", `{"query":"{` + strings.Repeat(" hello", 600) + ` }"}`, []string{"Content-Type", asJSON}, 200, `DOCUMENT_TOO_LARGE`},
-		{"field error", "POST", "/graphql", `{"query":"{ fail }"}`, []string{"Content-Type", asJSON}, 200, `"code":"DEMO_FAILURE"`},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			path := strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D").Replace(test.path)
-			status, body, header := g.do(t, test.method, path, test.body, test.header...)
-			if status != test.status || !strings.Contains(body, test.want) {
-				t.Errorf("got %d %s\nwant %d with %s", status, body, test.status, test.want)
-			}
-			if !json.Valid([]byte(body)) || !strings.HasPrefix(header.Get("Content-Type"), "application/") {
-				t.Errorf("the answer is not JSON: %s %s", header.Get("Content-Type"), body)
-			}
-		})
-	}
-}
-
-func TestMalformedBodyIsNotEchoed(t *testing.T) {
-	g := start(t)
-	_, body, _ := g.do(t, "POST", "/graphql", `{"query": secret-token`, "Content-Type", asJSON)
-	if strings.Contains(body, "secret") {
-		t.Errorf("the answer repeats the body: %s", body)
-	}
 }
 
 func TestWhoMayCome(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+
+	"github.com/sluice-gateway/sluice/bridges"
 )
 
 // defaultPorts are those of the accepted schemes.
@@ -38,6 +40,9 @@ func parseURL(s string) (*url.URL, error) {
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
+	}
+	if err := bridges.CheckAddress(u.Host); err != nil {
+		return nil, fmt.Errorf("the broker URL names no address: %w; %s", err, acceptedURLs)
 	}
 	return u, nil
 }

@@ -37,6 +37,11 @@ func parseURL(url string) (*redis.Options, error) {
 	if opts.Network == "unix" && !strings.HasPrefix(opts.Addr, "/") {
 		return nil, fmt.Errorf("%w: the path of a socket begins with /", errURL)
 	}
+	if opts.Network == "tcp" {
+		if err := bridges.CheckAddress(opts.Addr); err != nil {
+			return nil, fmt.Errorf("%w: %w", errURL, err)
+		}
+	}
 	// RESP2 does all that Pub/Sub needs, on every server. No names, no
 	// library versions, no notifications: an account that may only subscribe
 	// and publish must do.

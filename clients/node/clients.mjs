@@ -265,7 +265,7 @@ export function connect(t, name, url, options) {
 // when that is so, hence publish() is called until one of its messages arrives;
 // fits recognises them.
 export async function established(stream, publish, fits) {
-  for (const end = Date.now() + 10_000; Date.now() < end; ) {
+  for (const end = Date.now() + 10_000; Date.now() < end;) {
     await publish();
     try {
       return await stream.find("a first message", fits, { within: 50 });

@@ -7,7 +7,16 @@
 // REQUIRE_BROKERS=1 is set, so that a green run there means that every test ran.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, chmodSync, constants, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
@@ -85,6 +94,10 @@ for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 
   process.on(signal, () => process.exit(128 + number)); // an unhandled signal would skip the line above
 }
 
+// mortal starts a program that the kernel ends when this process ends without
+// cleaning up, as it does when it is killed; where there is no setpriv it lives on.
+const mortal = lookUp("setpriv") ? [lookUp("setpriv"), "--pdeathsig", "KILL", "--"] : [];
+
 // Program is one started program: start, stop, kill and restart it at will.
 export class Program {
   output = ""; // of all its runs
@@ -111,7 +124,8 @@ export class Program {
   launch() {
     if (this.runs) throw new Error(`${this.name} runs already`);
     const [path, args, env] = this.#command();
-    const child = spawn(path, args.map(String), {
+    const [program, ...rest] = [...mortal, path, ...args.map(String)];
+    const child = spawn(program, rest, {
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -196,8 +210,10 @@ export class Environment {
 
   async startBrokers() {
     this.#dir = mkdtempSync(join(tmpdir(), "sluice-clients-"));
-    chmodSync(this.#dir, 0o755); // mosquitto gives up root, if it has it, before it looks around
-    [this.redis, this.mosquitto] = await Promise.all([onFreePort((port) => this.#newRedis(port)), onFreePort((port) => this.#newMosquitto(port))]);
+    [this.redis, this.mosquitto] = await Promise.all([
+      onFreePort((port) => this.#newRedis(port)),
+      onFreePort((port) => this.#newMosquitto(port)),
+    ]);
     this.#programs.push(this.redis, this.mosquitto);
   }
 
@@ -214,7 +230,15 @@ export class Environment {
 
   #newMosquitto(port) {
     const config = join(mkdtempSync(join(this.#dir, "mosquitto-")), "mosquitto.conf");
-    writeFileSync(config, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\n`);
+    // user: mosquitto would give up root, and with it what ends it with its parent.
+    const lines = [
+      `listener ${port} 127.0.0.1`,
+      "allow_anonymous true",
+      "persistence false",
+      "log_dest stderr",
+      "user root",
+    ];
+    writeFileSync(config, lines.join("\n") + "\n");
     const mosquitto = new Program(
       "mosquitto",
       () => [lookUp("mosquitto"), ["-c", config]],
@@ -269,7 +293,9 @@ export class Environment {
 
 // newGateway describes a gateway; start() starts it. `ready: false` waits only
 // until it lives, for a start without brokers. `port` fixes the port.
-export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, coursePorts = false, ready = true } = {}) {
+// `publish: false` leaves what may be published to the gateway's own default.
+export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, ...options } = {}) {
+  const { coursePorts = false, publish = true, ready = true } = options;
   if (!existsSync(sluice)) throw new Error(`${sluice} is missing: build it first, or name it in SLUICE_BIN`);
   const dir = mkdtempSync(join(tmpdir(), "sluice-gateway-"));
   process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -283,7 +309,8 @@ export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, c
         [
           ...["serve", "--addr", `127.0.0.1:${port}`, "--addr-file", file],
           coursePorts ? "--course-ports" : "--no-course-ports",
-          ...["--mqtt-allow-publish", "demo/#", "--redis-allow-publish", "demo:*", "--log-level", "debug"],
+          ...(publish ? ["--mqtt-allow-publish", "demo/#", "--redis-allow-publish", "demo:*"] : []),
+          ...["--log-level", "debug"],
           ...args,
         ],
         { REDIS_URL: redisURL ?? "", MQTT_BROKER_URL: mqttURL ?? "", ...env },

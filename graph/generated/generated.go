@@ -751,7 +751,7 @@ extend type Subscription {
     topic: String!
     "The highest quality of service that you want to be told. It ends at the gateway: from there to you a message comes at most once."
     qos: QoS! = AT_MOST_ONCE
-  ): MQTTMessage!
+  ): MQTTMessage! @shared
   """
   Messages of one Redis channel, in publish order, one copy each. Redis keeps
   nothing: messages published while the gateway or you were away are lost.
@@ -761,7 +761,7 @@ extend type Subscription {
   redisMessages(
     "The channel, such as ` + "`" + `demo:hello` + "`" + `. No wildcards: see ` + "`" + `redisPatternMessages` + "`" + `."
     channel: String!
-  ): RedisMessage!
+  ): RedisMessage! @shared
   """
   Messages of all Redis channels that match a pattern, one copy each.
 
@@ -770,7 +770,7 @@ extend type Subscription {
   redisPatternMessages(
     "As in Redis: ` + "`" + `*` + "`" + ` any text, ` + "`" + `?` + "`" + ` one byte, ` + "`" + `[ab]` + "`" + ` one of these, ` + "`" + `\\` + "`" + ` before a character to mean itself. Example: ` + "`" + `demo:*` + "`" + `."
     pattern: String!
-  ): RedisMessage!
+  ): RedisMessage! @shared
   """
   How the brokers are: first the present state of each, then every change.
   """
@@ -902,7 +902,7 @@ extend type Subscription {
   gatewayStats(
     "Milliseconds between two events: 100 to 60,000. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
     intervalMs: Int! = 1000
-  ): GatewayStats!
+  ): GatewayStats! @shared(replayLast: true) @overflow(policy: KEEP_LATEST)
 }
 
 "What the gateway has to do. Counters begin at its start."
@@ -972,7 +972,7 @@ type Subscription {
   timeUpdates(
     "Milliseconds between two events: 100 to 60,000. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
     intervalMs: Int! = 1000
-  ): DateTime!
+  ): DateTime! @shared(replayLast: true) @overflow(policy: KEEP_LATEST)
   "Counts down to 0, the first number at once, and then completes by itself."
   countdown(
     "Where to begin: 0 to 1,000. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
@@ -1016,7 +1016,7 @@ extend type Subscription {
   messageUpdates(
     "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
     room: ID! = "lobby"
-  ): Message!
+  ): Message! @shared
 }
 
 "A message to be sent."
@@ -1057,6 +1057,29 @@ scalar DateTime
 
 "Any JSON value: object, array, string, number, boolean or null."
 scalar JSON
+
+"""
+The field's events depend on its arguments alone, so subscribers of the same
+operation share one execution.
+"""
+directive @shared(
+  "Whether who joins later gets the last event at once."
+  replayLast: Boolean! = false
+) on FIELD_DEFINITION
+
+"What becomes of an event for which a client has no room, because it reads too slowly."
+directive @overflow(
+  "The rule."
+  policy: Overflow!
+) on FIELD_DEFINITION
+
+"What becomes of an event for which a client has no room."
+enum Overflow {
+  "The socket is closed with 4413; the client connects again."
+  CLOSE
+  "It replaces the newest one that waits; the next event carries a gap."
+  KEEP_LATEST
+}
 `, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
@@ -5870,6 +5893,16 @@ func (ec *executionContext) marshalNMQTTMessage2githubᚗcomᚋsluiceᚑgateway�
 
 func (ec *executionContext) marshalNMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessage(ctx context.Context, sel ast.SelectionSet, v rooms.Message) graphql.Marshaler {
 	return ec._Message(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐOverflow(ctx context.Context, v any) (model.Overflow, error) {
+	var res model.Overflow
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐOverflow(ctx context.Context, sel ast.SelectionSet, v model.Overflow) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) unmarshalNPayloadEncoding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPayloadEncoding(ctx context.Context, v any) (model.PayloadEncoding, error) {

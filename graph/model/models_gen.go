@@ -105,6 +105,64 @@ type SendMessageInput struct {
 type Subscription struct {
 }
 
+// What becomes of an event for which a client has no room.
+type Overflow string
+
+const (
+	// The socket is closed with 4413; the client connects again.
+	OverflowClose Overflow = "CLOSE"
+	// It replaces the newest one that waits; the next event carries a gap.
+	OverflowKeepLatest Overflow = "KEEP_LATEST"
+)
+
+var AllOverflow = []Overflow{
+	OverflowClose,
+	OverflowKeepLatest,
+}
+
+func (e Overflow) IsValid() bool {
+	switch e {
+	case OverflowClose, OverflowKeepLatest:
+		return true
+	}
+	return false
+}
+
+func (e Overflow) String() string {
+	return string(e)
+}
+
+func (e *Overflow) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = Overflow(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid Overflow", str)
+	}
+	return nil
+}
+
+func (e Overflow) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *Overflow) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e Overflow) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
 // How the bytes of a payload are written as a string.
 type PayloadEncoding string
 

@@ -30,6 +30,7 @@ type conn struct {
 	protocol protocol
 	header   http.Header
 	out      outbox
+	direct   *directWriter  // nil: every write is left to the flush
 	work     sync.WaitGroup // flush, operations with a goroutine
 	initWait *time.Timer
 	release  func()        // gives back the place that Config.Admit took
@@ -61,6 +62,7 @@ func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *ht
 	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
 	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
 	c.flood = rate.NewLimiter(rate.Limit(10*perSecond), 10*burst)
+	c.direct = newDirectWriter(ws.NetConn())
 	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
 	return c
 }
@@ -76,11 +78,14 @@ func (c *conn) serve() {
 	c.ws.SetReadLimit(c.t.cfg.MessageBytes)
 	c.ws.SetPingHandler(func(payload string) error {
 		c.alive()
-		c.flushIf(c.out.answer(payload))
+		if c.tame() {
+			c.flushIf(c.out.answer(payload))
+		}
 		return nil
 	})
 	c.ws.SetPongHandler(func(string) error {
 		c.alive()
+		c.tame()
 		return nil
 	})
 	c.ws.SetCloseHandler(func(code int, _ string) error {
@@ -126,8 +131,7 @@ func (c *conn) read() {
 			continue // our Close frame is on its way; only the client's counts now
 		}
 		switch {
-		case !c.flood.Allow():
-			c.close(Flooding)
+		case !c.tame(): // nothing more is handled
 		case kind != websocket.TextMessage:
 			c.close(NotText)
 		case !utf8.Valid(text):
@@ -136,6 +140,16 @@ func (c *conn) read() {
 			c.handle(c.protocol.step(text, c.active))
 		}
 	}
+}
+
+// tame counts a message or a control frame, and closes the socket of a client
+// that floods.
+func (c *conn) tame() bool {
+	if c.flood.Allow() {
+		return true
+	}
+	c.close(Flooding)
+	return false
 }
 
 // alive moves the deadline by which something must be heard of the client.
@@ -226,16 +240,22 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		c.send(frame{head: c.protocol.failure(id, c.exec.DispatchError(ctx, errs).Errors)})
 		return
 	}
-	op := newOperation(c, id)
+	op := newOperation(c, id, overflowOf(opCtx))
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended {
+		c.mu.Unlock()
 		return
 	}
 	c.ops[id] = op
-	x := newExecution(ctx, c.t, c.exec, opCtx, op)
-	op.execution = x
-	c.work.Go(x.open)
+	c.mu.Unlock()
+	source := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
+	c.mu.Lock()
+	op.source = source
+	over := c.ops[id] != op
+	c.mu.Unlock()
+	if over { // ended before there was a source to stop
+		source.stop()
+	}
 }
 
 // operations says how many are active.
@@ -263,33 +283,43 @@ func (c *conn) stop(id string) {
 	c.mu.Unlock()
 	if op != nil {
 		op.silenced.Store(true)
-		op.execution.stop()
+		op.source.stop() // start has set it: it runs on this goroutine, too
 	}
 }
 
-// finish ends an operation by the server's own last frame. The id is free the
-// moment that frame is queued, so a client that reuses it gets its frames after.
-func (c *conn) finish(op *operation, last []byte) {
+// finish ends an operation by the server's own last messages. The id is free the
+// moment they are queued, so a client that reuses it gets its frames after.
+func (c *conn) finish(op *operation, last ...[]byte) {
 	c.mu.Lock()
 	if c.ops[op.id] != op { // stopped, or replaced
 		c.mu.Unlock()
 		return
 	}
 	delete(c.ops, op.id)
-	result := c.out.offer(frame{op: op, head: last})
+	results := make([]offered, 0, 2)
+	for _, m := range last {
+		results = append(results, c.out.offer(frame{op: op, head: m}))
+	}
 	c.mu.Unlock()
-	c.after(result)
+	for _, result := range results {
+		c.after(result)
+	}
 }
 
 func (c *conn) endOperations() {
 	c.mu.Lock()
 	c.ended = true
-	ops := c.ops
+	var sources []source
+	for _, op := range c.ops {
+		op.silenced.Store(true)
+		if op.source != nil { // else start stops it
+			sources = append(sources, op.source)
+		}
+	}
 	c.ops = nil
 	c.mu.Unlock()
-	for _, op := range ops {
-		op.silenced.Store(true)
-		op.execution.stop()
+	for _, s := range sources {
+		s.stop()
 	}
 	c.cancel()
 }
@@ -304,6 +334,31 @@ func (c *conn) keepAlive(now time.Time) {
 		c.send(frame{head: m})
 	}
 	c.flushIf(c.out.probe())
+}
+
+// deliver brings results of an operation on their way: by a write of the
+// calling worker where nothing waits and the socket takes it at once, else
+// through the outbox.
+func (c *conn) deliver(op *operation, results [][]byte) {
+	if c.direct == nil || !c.out.claim() {
+		for _, body := range results {
+			c.send(frame{op: op, head: op.head, body: body, tail: resultTail})
+		}
+		return
+	}
+	buf := batches.Get().(*[]byte)
+	defer batches.Put(buf)
+	batch := (*buf)[:0]
+	for _, body := range results {
+		batch = frame{head: op.head, body: body, tail: resultTail}.append(batch)
+	}
+	n, err := c.direct.write(batch)
+	if err != nil {
+		c.drop()
+	}
+	c.t.frames.Add(uint64(len(results)))
+	c.t.bytes.Add(uint64(n))
+	c.flushIf(c.out.release(batch[n:]))
 }
 
 // send queues a frame. A client that has too much waiting is closed.

@@ -15,30 +15,31 @@ import (
 
 // operation is one id on one socket.
 type operation struct {
-	conn      *conn
-	id        string
-	head      []byte // begins each of its results
-	execution *execution
-	silenced  atomic.Bool // the client has completed it, or has gone
+	conn     *conn
+	id       string
+	head     []byte // begins each of its results
+	policy   overflowPolicy
+	missed   uint64      // results dropped since the last one queued; the outbox's
+	source   source      // under conn.mu; nil while it is being found
+	silenced atomic.Bool // the client has completed it, or has gone
 }
 
 var _ sink = (*operation)(nil)
 
-func newOperation(c *conn, id string) *operation {
-	return &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+func newOperation(c *conn, id string, policy overflowPolicy) *operation {
+	return &operation{conn: c, id: id, head: c.protocol.resultHead(id), policy: policy}
 }
 
-// next queues a result as encode made it.
-func (o *operation) next(body []byte) {
+func (o *operation) next(bodies [][]byte) {
 	if !o.silenced.Load() {
-		o.conn.send(frame{op: o, head: o.head, body: body, tail: resultTail})
+		o.conn.deliver(o, bodies)
 	}
 }
 
 func (o *operation) complete() { o.conn.finish(o, o.conn.protocol.complete(o.id)) }
 
 func (o *operation) fail(errs gqlerror.List) {
-	o.conn.finish(o, o.conn.protocol.failure(o.id, errs))
+	o.conn.finish(o, o.conn.protocol.ending(o.id, errs)...)
 }
 
 // resultTail closes the result and the message.
@@ -46,10 +47,16 @@ var resultTail = []byte("}}")
 
 // sink is where the results of an execution go: complete or fail comes last.
 type sink interface {
-	next(body []byte) // a result as encodeResult made it
+	// next takes results as encodeResult made them. The bytes may go to many
+	// sinks and are not changed; the slice that holds them is the caller's.
+	next(bodies [][]byte)
 	complete()
 	fail(errs gqlerror.List)
 }
+
+// source is where the results of an operation come from: an execution of its
+// own, or its membership in a group. stop ends the interest in it.
+type source interface{ stop() }
 
 // execution is one dispatched operation and where its results go.
 //
@@ -69,7 +76,8 @@ type execution struct {
 	respCtx context.Context
 	feed    live.Feed   // nil: the resolver has a channel of its own
 	opened  atomic.Bool // the fields above are set for good
-	done    bool        // by its worker alone
+	done    bool        // by its worker alone, as is:
+	refusal gqlerror.List
 }
 
 func newExecution(ctx context.Context, t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, to sink) *execution {
@@ -126,9 +134,12 @@ func (x *execution) answer() {
 	if x.refused(response) {
 		return
 	}
-	x.to.next(encodeResult(response, nil, x.limit))
+	x.next(encodeResult(response, nil, x.limit))
 	x.to.complete()
 }
+
+// next hands on a single result.
+func (x *execution) next(body []byte) { x.to.next([][]byte{body}) }
 
 // pump serves a subscription whose resolver returned a channel of its own.
 func (x *execution) pump() {
@@ -142,7 +153,7 @@ func (x *execution) pump() {
 		if first && x.refused(response) {
 			return
 		}
-		x.to.next(encodeResult(response, nil, x.limit))
+		x.next(encodeResult(response, nil, x.limit))
 	}
 }
 
@@ -156,61 +167,72 @@ func (x *execution) refused(response *graphql.Response) bool {
 	return true
 }
 
-// turn is how many events an execution may handle before it lets others run.
-const turn = 64
+// An execution that has handled so many events, or made so many bytes, hands
+// its results on and lets others run.
+const (
+	turnEvents = 64
+	turnBytes  = batchBytes
+)
 
-// run executes events that wait; true: there may be more.
+// run executes events that wait and hands their results on together; true:
+// there may be more.
 func (x *execution) run() (again bool) {
 	defer x.rescue()
-	for range turn {
-		if x.done || !x.event() {
-			return false
+	if x.done {
+		return false
+	}
+	var results [turnEvents][]byte
+	n, size, state := 0, 0, live.Fed
+	for n < turnEvents && size < turnBytes && state == live.Fed {
+		if results[n], state = x.event(); results[n] != nil {
+			size += len(results[n])
+			n++
 		}
 	}
-	return true
+	if n > 0 {
+		x.to.next(results[:n])
+	}
+	if state == live.Ended {
+		x.end()
+	}
+	return state == live.Fed
 }
 
-// event executes one event; false: none waits, or the stream is over.
-func (x *execution) event() bool {
+// event executes one event. Without a result, none waits or the stream is over.
+func (x *execution) event() (result []byte, _ live.State) {
 	item, state := x.feed.Pull()
-	switch state {
-	case live.Empty:
-		return false
-	case live.Ended:
-		x.end(x.feed.Err())
-		return false
+	if state != live.Fed {
+		return nil, state
 	}
 	if item.Err != nil {
-		x.to.next(encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit))
-		return true
+		return encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit), live.Fed
 	}
 	response := x.respond(x.respCtx)
 	switch {
-	case response == nil:
-		x.end(nil)
-		return false
-	case !x.feed.Taken(): // answered by somebody else, such as an interceptor
-		if !x.refused(response) {
-			x.to.next(encodeResult(response, nil, x.limit))
-			x.to.complete()
-		}
-		x.done = true
-		x.stop()
-		return false
+	case response == nil: // stopped
+		return nil, live.Ended
+	case x.feed.Taken():
+		return encodeResult(response, item.Gap, x.limit), live.Fed
+	case response.Data == nil && len(response.Errors) > 0: // by somebody else, such as an interceptor
+		x.refusal = response.Errors
+		return nil, live.Ended
 	}
-	x.to.next(encodeResult(response, item.Gap, x.limit))
-	return true
+	return encodeResult(response, nil, x.limit), live.Ended
 }
 
 // end completes the operation, or fails it with the reason for the end.
-func (x *execution) end(why error) {
+func (x *execution) end() {
 	x.done = true
-	if why != nil {
-		x.to.fail(x.present(why))
-	} else {
-		x.to.complete()
+	defer x.stop()
+	if x.refusal != nil {
+		x.to.fail(x.refusal)
+		return
 	}
-	x.stop()
+	if why := x.feed.Err(); why != nil {
+		x.to.fail(x.present(why))
+		return
+	}
+	x.to.complete()
 }
 
 // present makes of an error what the client is told, by the server's presenter.
@@ -224,6 +246,8 @@ func (x *execution) present(err error) gqlerror.List {
 func (x *execution) rescue() {
 	if p := recover(); p != nil {
 		x.report("panic in an operation", "panic", p, "stack", string(debug.Stack()))
-		x.end(fmt.Errorf("gqlws: panic: %v", p))
+		x.done = true
+		x.to.fail(x.present(fmt.Errorf("gqlws: panic: %v", p)))
+		x.stop()
 	}
 }

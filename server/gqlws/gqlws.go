@@ -105,6 +105,10 @@ type Config struct {
 	PongWithin    time.Duration // how late a pong may be [10 s]
 	WriteDeadline time.Duration // for one write to the socket [10 s]
 
+	// Unshared runs every subscriber's operation on its own, also those of
+	// fields that are marked @shared. Results are the same; the cost is not.
+	Unshared bool
+
 	Workers int // how many goroutines execute events [GOMAXPROCS]
 }
 
@@ -151,6 +155,7 @@ type Transport struct {
 	upgrader websocket.Upgrader
 	runs     runQueue
 	results  resultSet
+	groups   groups
 	work     sync.WaitGroup // workers, keeper
 	stopped  chan struct{}  // closed by Shutdown once the sockets are gone
 	frames   atomic.Uint64  // written
@@ -304,6 +309,7 @@ func (t *Transport) Shutdown(ctx context.Context) error {
 	go func() {
 		t.results.close()
 		t.gone.Wait()
+		t.groups.work.Wait() // without members, they end
 		close(gone)
 	}()
 	var err error

@@ -22,7 +22,18 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Every test runs twice: with operations shared, and each on its own.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(bothWays{m}) }
+
+type bothWays struct{ *testing.M }
+
+var unshared bool
+
+func (b bothWays) Run() int {
+	code := b.M.Run()
+	unshared = true
+	return max(code, b.M.Run())
+}
 
 // gateway is a server under test.
 type gateway struct {
@@ -33,6 +44,7 @@ type gateway struct {
 
 func start(t testing.TB, cfg Config) *gateway {
 	t.Helper()
+	cfg.Unshared = unshared
 	g := &gateway{testSchema: newTestSchema(), transport: New(cfg)}
 	srv := httptest.NewServer(newTestHandler(g.testSchema, g.transport))
 	g.url = "ws" + strings.TrimPrefix(srv.URL, "http")
@@ -43,6 +55,27 @@ func start(t testing.TB, cfg Config) *gateway {
 		srv.Close()
 	})
 	return g
+}
+
+// subscribers says how many operations watch a topic.
+func (g *gateway) subscribers(topic string) int {
+	streams := len(g.queues(topic))
+	g.transport.groups.mu.Lock()
+	defer g.transport.groups.mu.Unlock()
+	for key, group := range g.transport.groups.open {
+		if strings.Contains(key.operation, fmt.Sprintf("topic: %q", topic)) && streams > 0 {
+			group.mu.Lock()
+			streams += len(group.members) - 1
+			group.mu.Unlock()
+		}
+	}
+	return streams
+}
+
+// await waits until n operations watch a topic.
+func (g *gateway) await(t testing.TB, topic string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d subscriptions of %s", n, topic), func() bool { return g.subscribers(topic) == n })
 }
 
 // client is a client that reads what it is told, for up to ten seconds.
@@ -334,7 +367,7 @@ func TestSlowConsumerIsClosedAndHurtsNobody(t *testing.T) {
 	g.await(t, "a", 2)
 	word := strings.Repeat("x", 10_000)
 	n := 0
-	for ; len(g.queues("a")) == 2; n++ { // slow reads nothing
+	for ; g.subscribers("a") == 2; n++ { // slow reads nothing
 		g.publish("a", word)
 		fast.wantWord("1", word)
 		if n > 10_000 {
@@ -545,5 +578,130 @@ func TestShutdownDropsThoseWhoDoNotAnswer(t *testing.T) {
 	}
 	if n := g.transport.Stats().Connections; n != 0 {
 		t.Errorf("%d sockets are left", n)
+	}
+}
+
+// field subscribes to a topic by another field than words.
+func (c *client) field(id, field, topic string) {
+	c.t.Helper()
+	c.subscribe(id, fmt.Sprintf(`subscription { words: %s(topic: %q) }`, field, topic))
+}
+
+func TestIdenticalOperationsShareOneExecution(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	g := start(t, Config{})
+	a, b := g.connect(t), g.connect(t)
+	a.words("1", "a")
+	a.words("2", "a")
+	b.words("an id of another length", "a")
+	b.words("4", "b")
+	b.field("5", "private", "a")
+	g.await(t, "b", 1)
+	eventually(t, "both streams of a", func() bool { return len(g.queues("a")) == 2 && g.subscribers("a") == 4 })
+	g.publish("a", "hello")
+	a.wantWord("1", "hello")
+	a.wantWord("2", "hello")
+	got := b.read() + b.read()
+	for _, id := range []string{"an id of another length", "5"} {
+		if !strings.Contains(got, fmt.Sprintf(`{"id":%q,"type":"next","payload":{"data":{"words":"hello"}}}`, id)) {
+			t.Errorf("%s got nothing: %s", id, got)
+		}
+	}
+	// The first member leaves; the others keep the stream.
+	a.send(`{"id":"1","type":"complete"}`)
+	a.send(`{"id":"2","type":"complete"}`)
+	b.send(`{"id":"5","type":"complete"}`)
+	g.await(t, "a", 1)
+	g.publish("a", "still")
+	b.wantWord("an id of another length", "still")
+	b.send(`{"id":"an id of another length","type":"complete"}`)
+	g.await(t, "a", 0)
+}
+
+func TestVariablesTellOperationsApart(t *testing.T) {
+	g := start(t, Config{})
+	c := g.connect(t)
+	for _, topic := range []string{"a", "b"} {
+		c.send(fmt.Sprintf(`{"id":%q,"type":"subscribe","payload":{"query":"subscription W($t: String!) { words(topic: $t) }","variables":{"t":%q}}}`, topic, topic))
+	}
+	for _, topic := range []string{"a", "b"} {
+		eventually(t, "the stream", func() bool { return len(g.queues(topic)) == 1 })
+		g.publish(topic, "of "+topic)
+		c.wantWord(topic, "of "+topic)
+	}
+}
+
+func TestFailureToOpenGoesToAllAndIsNotKept(t *testing.T) {
+	g := start(t, Config{})
+	c := g.connect(t)
+	for _, id := range []string{"1", "2", "1"} {
+		c.subscribe(id, `subscription { refused }`)
+		c.want(fmt.Sprintf(`{"id":%q,"type":"error","payload":[{"message":"The test refuses.","extensions":{"code":"REFUSED"}}]}`, id))
+	}
+}
+
+func TestNewcomerGetsTheLastResult(t *testing.T) {
+	if unshared {
+		t.Skip("a stream of one's own begins when it begins")
+	}
+	g := start(t, Config{})
+	a, b := g.connect(t), g.connect(t)
+	a.field("1", "latest", "a")
+	g.await(t, "a", 1)
+	g.publish("a", "one")
+	a.wantWord("1", "one")
+	b.field("1", "latest", "a")
+	b.wantWord("1", "one")
+	g.publish("a", "two")
+	a.wantWord("1", "two")
+	b.wantWord("1", "two")
+}
+
+func TestKeepLatestDropsForTheSlowAndTells(t *testing.T) {
+	g := start(t, Config{QueueBytes: 100_000})
+	slow, fast := g.connect(t), g.connect(t)
+	slow.field("1", "latest", "a")
+	fast.field("1", "latest", "a")
+	g.await(t, "a", 2)
+	word := func(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", 20_000)) }
+	const n = 1000
+	for i := range n { // 20 MB, of which slow reads nothing
+		g.publish("a", word(i))
+		fast.wantWord("1", word(i))
+	}
+	last, missed := -1, 0
+	for last < n-1 {
+		var m struct {
+			Payload struct {
+				Data       struct{ Words string }
+				Extensions struct {
+					Sluice struct {
+						Gap *struct {
+							Reason string
+							Missed int
+						}
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(slow.read()), &m); err != nil {
+			t.Fatal(err)
+		}
+		var i int
+		if _, err := fmt.Sscan(m.Payload.Data.Words, &i); err != nil {
+			t.Fatal(err)
+		}
+		skipped := i - last - 1
+		gap := m.Payload.Extensions.Sluice.Gap
+		if skipped > 0 && (gap == nil || gap.Missed != skipped || gap.Reason != "OVERFLOW") || skipped == 0 && gap != nil {
+			t.Fatalf("%d after %d, with the gap %+v", i, last, gap)
+		}
+		missed += skipped
+		last = i
+	}
+	if missed == 0 {
+		t.Error("nothing was dropped: the test did not fill the queue")
 	}
 }

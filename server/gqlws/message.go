@@ -18,6 +18,10 @@ type message struct {
 	payload json.RawMessage // nil when absent or null
 }
 
+// maxID is how long the id of an operation may be, in bytes. It is kept for as
+// long as the operation runs, and written before each of its results.
+const maxID = 1024
+
 // parseMessage reads a message of either subprotocol. Members that the
 // protocols do not name are ignored.
 func parseMessage(text []byte) (message, error) {
@@ -34,6 +38,9 @@ func parseMessage(text []byte) (message, error) {
 	}
 	if err := stringMember(members, "id", &m.id); err != nil {
 		return m, err
+	}
+	if len(m.id) > maxID {
+		return message{}, fmt.Errorf("\"id\" has %d bytes: at most %d are accepted", len(m.id), maxID)
 	}
 	if raw := members["payload"]; !isNull(raw) {
 		m.payload = raw

@@ -1,7 +1,9 @@
 package gqlws
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -15,7 +17,9 @@ import (
 // go between data frames, ahead of those that wait.
 //
 // Nothing here touches the socket, and no lock is held while a frame is
-// written: a slow socket holds up its own flush and nothing else.
+// written: a slow socket holds up its own flush and nothing else. Where nothing
+// waits, a worker may claim the outbox and write by itself what the socket takes
+// at once; the rest it leaves to a flush.
 type outbox struct {
 	limit int
 	// work counts the flush. It is raised here, under the lock that also says
@@ -23,27 +27,41 @@ type outbox struct {
 	// ever start again.
 	work *sync.WaitGroup
 
-	mu       sync.Mutex
-	frames   []frame // waiting, oldest first
-	bytes    int     // of frames, and of those being written
-	taken    int     // bytes of the batch that is being written
-	ping     []byte  // rendered ping, or nil
-	pong     []byte  // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
-	closing  []byte  // rendered Close frame, goes after all frames
-	sealed   bool    // nothing more is accepted
-	flushing bool
+	mu        sync.Mutex
+	frames    []frame // waiting, oldest first
+	rest      []byte  // what a direct write could not bring off; goes first
+	bytes     int     // of frames and rest, and of those being written
+	taken     int     // bytes of the batch that is being written
+	ping      []byte  // rendered ping, or nil
+	pong      []byte  // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
+	closing   []byte  // rendered Close frame, goes after all frames
+	sealed    bool    // nothing more is accepted …
+	abandoned bool    // … or written
+	flushing  bool    // somebody writes
 }
 
 // frame is one text message in up to three parts, so that many subscribers can
 // share the body. Frames of an operation that is silenced are not sent.
 type frame struct {
-	op   *operation // nil: of the connection
-	head []byte
-	body []byte
-	tail []byte
+	op     *operation // nil: of the connection
+	head   []byte
+	body   []byte
+	tail   []byte
+	missed uint64 // results that keepLatest dropped before this one
 }
 
 func (f frame) size() int { return len(f.head) + len(f.body) + len(f.tail) }
+
+func (f frame) append(b []byte) []byte {
+	tail := f.tail
+	if f.missed > 0 {
+		tail = missedTail(f.missed)
+	}
+	b = appendFrameHeader(b, websocket.TextMessage, len(f.head)+len(f.body)+len(tail))
+	b = append(b, f.head...)
+	b = append(b, f.body...)
+	return append(b, tail...)
+}
 
 // offered is what became of a frame.
 type offered int
@@ -63,10 +81,61 @@ func (o *outbox) offer(f frame) offered {
 	}
 	size := f.size()
 	if o.bytes > 0 && o.bytes+size > o.limit {
-		return full
+		if f.op == nil || f.op.policy != keepLatest {
+			return full
+		}
+		o.replace(f)
+		return queued // what fills the outbox is being flushed
+	}
+	if f.op != nil && f.op.missed > 0 {
+		f.missed, f.op.missed = f.op.missed, 0
 	}
 	o.bytes += size
 	o.frames = append(o.frames, f)
+	return o.started()
+}
+
+// replace puts a result into the place of the newest one of its operation that
+// waits; where none does, it is dropped and counted.
+func (o *outbox) replace(f frame) {
+	for i := len(o.frames) - 1; i >= 0; i-- {
+		if o.frames[i].op == f.op {
+			f.missed = o.frames[i].missed + 1
+			o.bytes += f.size() - o.frames[i].size()
+			o.frames[i] = f
+			return
+		}
+	}
+	f.op.missed++
+}
+
+// claim makes the caller the one who writes, if nothing waits and nobody
+// writes. It ends with release.
+func (o *outbox) claim() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed || o.flushing {
+		return false
+	}
+	o.flushing = true
+	return true
+}
+
+// release ends a claim. rest is what could not be written; it is copied.
+func (o *outbox) release(rest []byte) offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flushing = false
+	if o.abandoned {
+		return late
+	}
+	if len(rest) > 0 {
+		o.rest = bytes.Clone(rest)
+		o.bytes += len(rest)
+	}
+	if o.rest == nil && len(o.frames) == 0 && o.ping == nil && o.pong == nil && o.closing == nil {
+		return queued
+	}
 	return o.started()
 }
 
@@ -103,7 +172,7 @@ func (o *outbox) seal(payload []byte, discard bool) offered {
 	o.sealed = true
 	o.closing = append(appendFrameHeader(nil, websocket.CloseMessage, len(payload)), payload...)
 	if discard {
-		o.frames, o.bytes = nil, o.taken
+		o.frames, o.bytes = nil, o.taken+len(o.rest)
 	}
 	return o.started()
 }
@@ -118,8 +187,8 @@ func (o *outbox) isSealed() bool {
 func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.sealed = true
-	o.frames, o.closing, o.ping, o.pong = nil, nil, nil, nil
+	o.sealed, o.abandoned = true, true
+	o.rest, o.frames, o.closing, o.ping, o.pong = nil, nil, nil, nil, nil
 	o.bytes = o.taken
 }
 
@@ -141,6 +210,10 @@ func (o *outbox) take(buf []byte) (batch []byte, frames int, last bool) {
 	o.bytes -= o.taken
 	o.taken = 0
 
+	if o.rest != nil {
+		buf, o.taken, o.rest = append(buf[:0], o.rest...), len(o.rest), nil
+		return buf, 0, false
+	}
 	buf = append(buf[:0], o.pong...)
 	buf = append(buf, o.ping...)
 	o.pong, o.ping = nil, nil
@@ -154,10 +227,7 @@ func (o *outbox) take(buf []byte) (batch []byte, frames int, last bool) {
 			continue
 		}
 		frames++
-		buf = appendFrameHeader(buf, websocket.TextMessage, f.size())
-		buf = append(buf, f.head...)
-		buf = append(buf, f.body...)
-		buf = append(buf, f.tail...)
+		buf = f.append(buf)
 	}
 	o.drop(n)
 	if len(o.frames) == 0 && o.closing != nil {
@@ -179,6 +249,11 @@ func (o *outbox) drop(n int) {
 	if len(o.frames) == 0 {
 		o.frames = nil
 	}
+}
+
+// missedTail closes a result that comes after others were dropped.
+func missedTail(missed uint64) []byte {
+	return fmt.Appendf(nil, `,"extensions":{"sluice":{"gap":{"reason":"OVERFLOW","missed":%d}}}}}`, missed)
 }
 
 // appendFrameHeader appends the header of an unfragmented, unmasked frame with

@@ -20,8 +20,10 @@ type protocol interface {
 	refuse(reason string) []byte
 	// resultHead begins the frame of a result of an operation.
 	resultHead(id string) []byte
-	// failure ends an operation with errors.
+	// failure refuses an operation that was not executed.
 	failure(id string, errs gqlerror.List) []byte
+	// ending ends an operation whose execution failed.
+	ending(id string, errs gqlerror.List) [][]byte
 	// complete ends an operation.
 	complete(id string) []byte
 	// keepAlive is a message to be sent now and then; may be nil.
@@ -124,6 +126,9 @@ func (p *modern) resultHead(id string) []byte { return resultHead("next", id) }
 func (p *modern) failure(id string, errs gqlerror.List) []byte {
 	return encode("error", id, errs)
 }
+func (p *modern) ending(id string, errs gqlerror.List) [][]byte {
+	return [][]byte{p.failure(id, errs)}
+}
 func (p *modern) complete(id string) []byte { return encode("complete", id, nil) }
 func (p *modern) keepAlive() []byte         { return nil } // WebSocket pings do
 
@@ -189,6 +194,16 @@ func (p *legacy) refuse(reason string) []byte { return connectionError(reason) }
 func (p *legacy) resultHead(id string) []byte { return resultHead("data", id) }
 func (p *legacy) failure(id string, errs gqlerror.List) []byte {
 	return encode("error", id, legacyError(errs))
+}
+
+// ending sends a result, because "resolver errors are part of GQL_DATA message":
+// Apollo Client shows nothing of what it finds in an error message.
+func (p *legacy) ending(id string, errs gqlerror.List) [][]byte {
+	result := struct {
+		Data   any           `json:"data"`
+		Errors gqlerror.List `json:"errors"`
+	}{nil, errs}
+	return [][]byte{encode("data", id, result), p.complete(id)}
 }
 func (p *legacy) complete(id string) []byte { return encode("complete", id, nil) }
 func (p *legacy) keepAlive() []byte         { return []byte(`{"type":"ka"}`) }

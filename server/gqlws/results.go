@@ -2,6 +2,7 @@ package gqlws
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -19,9 +20,9 @@ import (
 //
 // One goroutine at a time may call Take. Close may be called from anywhere.
 type Results struct {
-	t         *Transport
-	execution *execution
-	news      chan struct{} // room for one
+	t      *Transport
+	source source
+	news   chan struct{} // room for one
 
 	mu      sync.Mutex
 	waiting [][]byte
@@ -38,9 +39,17 @@ var _ sink = (*Results)(nil)
 // transport that is shutting down they end at once with ServiceRestart.
 func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) *Results {
 	r := &Results{t: t, news: make(chan struct{}, 1)}
-	r.execution = newExecution(ctx, t, exec, opCtx, r)
-	if !t.results.start(r) {
+	if !t.results.add(r) {
 		r.interrupt(ServiceRestart)
+		return r
+	}
+	source := t.subscribe(ctx, exec, opCtx, r, &t.results.work)
+	r.mu.Lock()
+	r.source = source
+	over := r.ended
+	r.mu.Unlock()
+	if over { // ended before there was a source to stop
+		source.stop()
 	}
 	return r
 }
@@ -79,16 +88,19 @@ func (r *Results) Ending() *Ending {
 // Close gives up interest; what the resolvers do for it ends.
 func (r *Results) Close() {
 	r.finish(nil)
-	r.execution.stop()
+	r.stop()
 	r.t.results.forget(r)
 }
 
 // next implements sink.
-func (r *Results) next(body []byte) {
+func (r *Results) next(bodies [][]byte) {
 	r.mu.Lock()
-	full := r.bytes > 0 && r.bytes+len(body) >= r.t.cfg.QueueBytes
-	if !full && !r.ended {
-		r.queue(append(body, '}'))
+	full := false
+	for _, body := range bodies {
+		full = full || r.bytes > 0 && r.bytes+len(body) >= r.t.cfg.QueueBytes
+		if !full && !r.ended {
+			r.queue(append(slices.Clip(body), '}')) // a copy: others may have the body, too
+		}
 	}
 	r.mu.Unlock()
 	r.tell()
@@ -131,10 +143,19 @@ func (r *Results) interrupt(why Ending) {
 	}
 	r.mu.Unlock()
 	r.tell()
-	r.execution.stop()
+	r.stop()
 	if why == SlowConsumer {
 		r.t.cfg.Refused(strconv.Itoa(why.Code))
 		r.t.cfg.Logger.Info("slow consumer ended", "queue", r.t.cfg.QueueBytes)
+	}
+}
+
+func (r *Results) stop() {
+	r.mu.Lock()
+	source := r.source
+	r.mu.Unlock()
+	if source != nil {
+		source.stop()
 	}
 }
 
@@ -158,8 +179,9 @@ type resultSet struct {
 	work   sync.WaitGroup // operations with a goroutine
 }
 
-// start opens the operation, or reports that the set is closed.
-func (s *resultSet) start(r *Results) bool {
+// add reports whether the set is still open; work may be added to then, until
+// the Results are closed.
+func (s *resultSet) add(r *Results) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -169,7 +191,6 @@ func (s *resultSet) start(r *Results) bool {
 		s.open = make(map[*Results]struct{})
 	}
 	s.open[r] = struct{}{}
-	s.work.Go(r.execution.open)
 	return true
 }
 

@@ -34,9 +34,14 @@ func newTestSchema() *testSchema {
 	return &testSchema{
 		feeds: make(map[string][]*live.Queue[string]),
 		schema: gqlparser.MustLoadSchema(&ast.Source{Input: `
+			directive @shared(replayLast: Boolean! = false, resume: String) on FIELD_DEFINITION
+			directive @overflow(policy: Overflow! = CLOSE) on FIELD_DEFINITION
+			enum Overflow { CLOSE KEEP_LATEST }
 			type Query { hello: String panic: String slow: String }
 			type Subscription {
-				words(topic: String!): String   # by live.Stream
+				words(topic: String!): String @shared   # by live.Stream
+				latest(topic: String!): String @shared(replayLast: true) @overflow(policy: KEEP_LATEST)
+				private(topic: String!): String
 				plain(n: Int!): String          # by a channel of its own
 				refused: String
 				held: String
@@ -149,12 +154,6 @@ func (s *testSchema) publish(topic, word string) {
 	for _, q := range s.queues(topic) {
 		q.Push(live.Event[string]{Value: word}, len(word))
 	}
-}
-
-// await waits until a topic has n subscriptions.
-func (s *testSchema) await(t testing.TB, topic string, n int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d subscriptions of %s", n, topic), func() bool { return len(s.queues(topic)) == n })
 }
 
 // eventually polls a condition that nothing signals.
