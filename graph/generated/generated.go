@@ -751,7 +751,7 @@ extend type Subscription {
     topic: String!
     "The highest quality of service that you want to be told. It ends at the gateway: from there to you a message comes at most once."
     qos: QoS! = AT_MOST_ONCE
-  ): MQTTMessage! @shared
+  ): MQTTMessage!
   """
   Messages of one Redis channel, in publish order, one copy each. Redis keeps
   nothing: messages published while the gateway or you were away are lost.
