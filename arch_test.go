@@ -3,6 +3,7 @@ package sluice
 import (
 	"go/build"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,7 @@ var arrows = map[string][]string{
 	"bench":             {},
 	"internal/embedded": {},
 	"internal/testenv":  {},
+	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
 		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/live", "internal/rooms", "server", "server/gqlws", "web",
 	},
@@ -80,6 +82,9 @@ func packages(t *testing.T) []string {
 		}
 		if name := d.Name(); name == "node_modules" || name == "testdata" || len(name) > 1 && strings.HasPrefix(name, ".") {
 			return filepath.SkipDir
+		}
+		if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != "." {
+			return filepath.SkipDir // a module of its own
 		}
 		files, err := filepath.Glob(filepath.Join(path, "*.go"))
 		if err == nil && len(files) > 0 && path != "." {

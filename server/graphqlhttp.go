@@ -56,6 +56,9 @@ func (t overHTTP) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphE
 		t.refuse(w, mediaType, failed)
 		return
 	}
+	// Writing has its deadline, executing has not: over HTTP/2 one that passes
+	// resets the stream although nothing is being written.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	ctx := r.Context()
 	opCtx, errs := exec.CreateOperationContext(ctx, params)
 	ctx = graphql.WithOperationContext(ctx, opCtx)

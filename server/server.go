@@ -7,6 +7,11 @@
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
+// Who asks /graphql for text/event-stream gets server-sent events in the
+// "distinct connections mode" of graphql-sse: a subscription runs in the same
+// engine and under the same limits as over a WebSocket, one to a response, so an
+// EventSource and curl can follow it.
+//
 // Every door but the two health checks is behind Access. Shutdown ends the
 // sockets, which http.Server does not know any more once they are upgraded.
 package server

@@ -126,7 +126,7 @@ func TestEventStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, s := range []*eventSource{g.listen(t, test.document), g.listenByPOST(t, test.document)} {
-				if s.StatusCode != 200 || s.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" ||
+				if s.StatusCode != http.StatusOK || s.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" ||
 					s.Header.Get("Cache-Control") != "no-cache" || s.Header.Get("X-Accel-Buffering") != "no" {
 					t.Errorf("answered %d with %v", s.StatusCode, s.Header)
 				}
@@ -232,16 +232,29 @@ func TestEventStreamIsKeptAlive(t *testing.T) {
 // Over HTTP/2 a write deadline that is not lifted ends an idle stream.
 func TestEventStreamOverHTTP2(t *testing.T) {
 	g := start(t, often)
-	srv := httptest.NewUnstartedServer(g.Server)
-	srv.EnableHTTP2 = true
-	srv.StartTLS()
-	defer srv.Close()
-	s := listen(t, srv.Client(), http.MethodGet, srv.URL+"/graphql?query="+url.QueryEscape(`subscription { mqttMessages(topic: "demo/idle") { payload } }`), "")
-	defer s.leave()
+	s := listen(t, g.http2(t), http.MethodGet, g.url+"/graphql?query="+url.QueryEscape(`subscription { mqttMessages(topic: "demo/idle") { payload } }`), "")
 	if s.ProtoMajor != 2 {
 		t.Fatalf("the stream runs over %s", s.Proto)
 	}
 	keptAlive(t, s, g)
+}
+
+// http2 serves the gateway over HTTP/2 as well, at g.url from then on.
+func (g *gateway) http2(t *testing.T) *http.Client {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(g.Server)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	g.url = srv.URL
+	return srv.Client()
+}
+
+// The write deadline is for writing, not for the resolver's work.
+func TestSlowQueryOverHTTP2(t *testing.T) {
+	g := start(t, often)
+	s := listen(t, g.http2(t), http.MethodGet, g.url+"/graphql?query="+url.QueryEscape(`{ slow(ms: 300) }`), "")
+	s.want(`next {"data":{"slow":300}}`, "complete ")
 }
 
 // often keeps streams alive at a pace that outruns the write deadline soon.

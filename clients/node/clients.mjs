@@ -140,7 +140,8 @@ export const clients = {
     const start = (operation) => {
       const stream = new Stream();
       const subscription = client.request(operation).subscribe({
-        next: (result) => stream.push(result),
+        // What a resolver refuses comes as a last result in this protocol.
+        next: (result) => (result.data ? stream.push(result) : stream.end(result.errors)),
         error: (error) => stream.end(errorsOf(error)),
         complete: () => stream.end(),
       });

@@ -913,7 +913,7 @@ type GatewayStats {
   startedAt: DateTime!
   "Open WebSockets."
   connections: Int!
-  "Active operations of all WebSockets."
+  "Active operations of all WebSockets and event streams."
   operations: Int!
   "Topics, channels and patterns that brokers send to this gateway, each counted once however many subscribe."
   upstreams: Int!

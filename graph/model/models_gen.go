@@ -20,7 +20,7 @@ type GatewayStats struct {
 	StartedAt time.Time `json:"startedAt"`
 	// Open WebSockets.
 	Connections int `json:"connections"`
-	// Active operations of all WebSockets.
+	// Active operations of all WebSockets and event streams.
 	Operations int `json:"operations"`
 	// Topics, channels and patterns that brokers send to this gateway, each counted once however many subscribe.
 	Upstreams int `json:"upstreams"`
