@@ -71,6 +71,9 @@ func (l TopicLimits) checkText(what, s, separators string) error {
 		if r < 0x20 || r >= 0x7f && r <= 0x9f {
 			return invalid(what, s, "it contains a control character")
 		}
+		if isNoncharacter(r) { // Mosquitto closes the connection that all topics share
+			return invalid(what, s, "it contains a code point that is no character")
+		}
 		if strings.ContainsRune(separators, r) {
 			levels++
 		}
@@ -80,6 +83,10 @@ func (l TopicLimits) checkText(what, s, separators string) error {
 	}
 	return nil
 }
+
+// isNoncharacter reports one of the 66 code points that Unicode keeps free for
+// ever. MQTT lets a broker close the connection for them (section 1.5.3).
+func isNoncharacter(r rune) bool { return r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe }
 
 func invalid(what, s, why string) error {
 	return live.Errorf(CodeTopicInvalid, "%s %q is not valid: %s.", what, s, why)

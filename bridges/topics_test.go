@@ -38,6 +38,9 @@ func TestCheckFilter(t *testing.T) {
 		{"a\nb", "control character"},
 		{"a\x7f", "control character"},
 		{"a\u0085", "control character"},
+		{"a\uffff", "no character"},
+		{"a\ufdd0", "no character"},
+		{"a\U0001fffe", "no character"},
 		{"a\xff", "not valid UTF-8"},
 		{"\xed\xa0\x80", "not valid UTF-8"}, // a surrogate (section 1.5.3)
 		{"#/a", `"#" must be the whole last level`},

@@ -19,12 +19,14 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
 	"github.com/99designs/gqlgen/graphql/handler/extension"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -76,8 +78,12 @@ type Server struct {
 	draining  atomic.Bool
 }
 
-// New makes a Server. Its sockets' workers run until Shutdown.
-func New(cfg Config) *Server {
+// New makes a Server, or says what is wrong with the schema. Its sockets' workers run until Shutdown.
+func New(cfg Config) (*Server, error) {
+	schema := generated.NewExecutableSchema(generated.Config{Resolvers: cfg.Resolver})
+	if err := gqlws.CheckSchema(schema.Schema()); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
 	s := &Server{
 		mux: http.NewServeMux(), access: cfg.Access, clients: newClients(cfg.Limits, cfg.Proxies),
 		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), bodyWait: cfg.Limits.BodyWait,
@@ -89,7 +95,7 @@ func New(cfg Config) *Server {
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
 	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
 	s.sockets = gqlws.New(ws)
-	s.graphql = s.clients.identify(s.newGraphQL(cfg))
+	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
@@ -98,7 +104,7 @@ func New(cfg Config) *Server {
 		s.mux.Handle("/", s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages)))
 	}
 	s.all = s.bounded(s.mux)
-	return s
+	return s, nil
 }
 
 // bounded is what stands before every door.
@@ -106,8 +112,7 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 	return withDeadlines(s.bodyWait, s.sockets.Config().WriteDeadline, closeChunked(next))
 }
 
-func (s *Server) newGraphQL(cfg Config) http.Handler {
-	schema := generated.NewExecutableSchema(generated.Config{Resolvers: cfg.Resolver})
+func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Handler {
 	h := handler.New(schema)
 	h.AddTransport(s.sockets)
 	h.AddTransport(overHTTP{bodyBytes: cfg.Limits.BodyBytes, bodyWait: cfg.Limits.BodyWait, engine: s.sockets})

@@ -82,7 +82,10 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 	for _, alter := range change {
 		alter(&cfg)
 	}
-	g.Server = New(cfg)
+	var err error
+	if g.Server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
 	g.stop = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

@@ -58,14 +58,16 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return fmt.Errorf("--origin, --host: %w", err)
 	}
-	gateway := server.New(server.Config{
+	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
 			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
 		}),
 	})
-
+	if err != nil {
+		return err
+	}
 	resolver.Stats = gateway.Stats
 	if expvar.Get("sluice_refusals") == nil {
 		expvar.Publish("sluice_refusals", expvar.Func(func() any { return gateway.Refusals() }))

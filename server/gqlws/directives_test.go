@@ -1,0 +1,29 @@
+package gqlws
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/vektah/gqlparser/v2"
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+func TestDirectivesOutOfPlaceAreNamed(t *testing.T) {
+	const text = `directive @shared(replayLast: Boolean! = false) on FIELD_DEFINITION
+directive @overflow(policy: String!) on FIELD_DEFINITION
+type Query { hello: String @shared
+  bye: String @overflow(policy: "CLOSE")
+}
+type Subscription { words: String @shared @overflow(policy: "CLOSE") }
+`
+	schema := gqlparser.MustLoadSchema(&ast.Source{Name: "my.graphqls", Input: text})
+	err := CheckSchema(schema)
+	for _, want := range []string{"my.graphqls:3: @shared stands on Query.hello", "my.graphqls:4: @overflow stands on Query.bye"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to say %s", err, want)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "words") {
+		t.Errorf("the rightful use is named, too: %v", err)
+	}
+}
