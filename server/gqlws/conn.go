@@ -346,6 +346,10 @@ func (c *conn) deliver(op *operation, results [][]byte) {
 		}
 		return
 	}
+	if op.silenced.Load() { // asked here, so that nothing overtakes the answer to a later message
+		c.flushIf(c.out.release(nil))
+		return
+	}
 	buf := batches.Get().(*[]byte)
 	defer batches.Put(buf)
 	batch := (*buf)[:0]
