@@ -137,9 +137,21 @@ func (c *conn) read() {
 		case !utf8.Valid(text):
 			c.close(InvalidUTF8)
 		default:
-			c.handle(c.protocol.step(text, c.active))
+			c.apart(func() { c.handle(c.protocol.step(text, c.active)) })
 		}
 	}
+}
+
+// apart runs f on a stack that is given back when f returns. What a message
+// leads to needs four times the stack of waiting for one, and a goroutine that
+// has grown its stack keeps it while it waits.
+func (c *conn) apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // tame counts a message or a control frame, and closes the socket of a client
@@ -219,9 +231,9 @@ func (c *conn) isEnded() bool {
 	return c.ended
 }
 
-// start validates an operation and opens it. Validation runs here, on the
-// reading goroutine: a client that sends much of it slows itself. Opening may
-// wait for a broker and gets a goroutine.
+// start takes an operation on. The rest happens on a goroutine of its own:
+// opening may wait for a broker, and validating needs a deep stack, which the
+// reading goroutine would keep for as long as the socket lives.
 func (c *conn) start(id string, params *graphql.RawParams) {
 	switch {
 	case !c.pace.Allow():
@@ -231,27 +243,35 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		c.refuse(id, "TOO_MANY_SUBSCRIPTIONS", "This connection has %d active operations, which is the most it may have: complete one, or open another connection.", c.t.cfg.Operations)
 		return
 	}
+	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.ops[id] = op
+		c.work.Go(func() { c.open(op, params) })
+	}
+}
+
+// open validates an operation and finds what its results come from.
+func (c *conn) open(op *operation, params *graphql.RawParams) {
+	defer c.rescue()
 	params.Headers = c.header
 	params.ReadTime = graphql.TraceTiming{Start: graphql.Now(), End: graphql.Now()}
 	ctx := graphql.StartOperationTrace(c.ctx)
 	opCtx, errs := c.exec.CreateOperationContext(ctx, params)
 	ctx = graphql.WithOperationContext(ctx, opCtx)
 	if errs != nil {
-		c.send(frame{head: c.protocol.failure(id, c.exec.DispatchError(ctx, errs).Errors)})
+		c.finish(op, c.protocol.failure(op.id, c.exec.DispatchError(ctx, errs).Errors))
 		return
 	}
-	op := newOperation(c, id, overflowOf(opCtx))
-	c.mu.Lock()
-	if c.ended {
-		c.mu.Unlock()
+	if op.silenced.Load() { // over before it began
 		return
 	}
-	c.ops[id] = op
-	c.mu.Unlock()
+	op.policy = overflowOf(opCtx)
 	source := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
 	c.mu.Lock()
 	op.source = source
-	over := c.ops[id] != op
+	over := c.ops[op.id] != op
 	c.mu.Unlock()
 	if over { // ended before there was a source to stop
 		source.stop()
@@ -279,11 +299,16 @@ func (c *conn) refuse(id, code, format string, args ...any) {
 func (c *conn) stop(id string) {
 	c.mu.Lock()
 	op := c.ops[id]
+	if op == nil {
+		c.mu.Unlock()
+		return
+	}
 	delete(c.ops, id)
+	op.silenced.Store(true)
+	source := op.source
 	c.mu.Unlock()
-	if op != nil {
-		op.silenced.Store(true)
-		op.source.stop() // start has set it: it runs on this goroutine, too
+	if source != nil { // else open stops it
+		source.stop()
 	}
 }
 
@@ -312,7 +337,7 @@ func (c *conn) endOperations() {
 	var sources []source
 	for _, op := range c.ops {
 		op.silenced.Store(true)
-		if op.source != nil { // else start stops it
+		if op.source != nil { // else open stops it
 			sources = append(sources, op.source)
 		}
 	}
@@ -454,5 +479,6 @@ func (c *conn) write(socket net.Conn, batch []byte) error {
 		return err
 	}
 	_, err := socket.Write(batch)
+	_ = socket.SetWriteDeadline(time.Time{}) // once it has passed, directWriter could not write any more
 	return err
 }

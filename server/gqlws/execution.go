@@ -17,18 +17,14 @@ import (
 type operation struct {
 	conn     *conn
 	id       string
-	head     []byte // begins each of its results
-	policy   overflowPolicy
-	missed   uint64      // results dropped since the last one queued; the outbox's
-	source   source      // under conn.mu; nil while it is being found
-	silenced atomic.Bool // the client has completed it, or has gone
+	head     []byte         // begins each of its results
+	policy   overflowPolicy // set before there is a source
+	missed   uint64         // results dropped since the last one queued; the outbox's
+	source   source         // under conn.mu; nil while it is being found
+	silenced atomic.Bool    // the client has completed it, or has gone
 }
 
 var _ sink = (*operation)(nil)
-
-func newOperation(c *conn, id string, policy overflowPolicy) *operation {
-	return &operation{conn: c, id: id, head: c.protocol.resultHead(id), policy: policy}
-}
 
 func (o *operation) next(bodies [][]byte) {
 	if !o.silenced.Load() {

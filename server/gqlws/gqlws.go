@@ -176,7 +176,7 @@ func New(cfg Config) *Transport {
 		conns:   make(map[*conn]struct{}),
 		stopped: make(chan struct{}),
 		upgrader: websocket.Upgrader{
-			ReadBufferSize: 1024,
+			ReadBufferSize: 512,
 			// Frames are written by the outbox. gorilla writes nothing but the
 			// Close of a broken frame, for which it brings its own buffer.
 			WriteBufferPool: &sync.Pool{},

@@ -601,10 +601,8 @@ func TestIdenticalOperationsShareOneExecution(t *testing.T) {
 	g.await(t, "b", 1)
 	eventually(t, "both streams of a", func() bool { return len(g.queues("a")) == 2 && g.subscribers("a") == 4 })
 	g.publish("a", "hello")
-	a.wantWord("1", "hello")
-	a.wantWord("2", "hello")
-	got := b.read() + b.read()
-	for _, id := range []string{"an id of another length", "5"} {
+	got := a.read() + a.read() + b.read() + b.read()
+	for _, id := range []string{"1", "2", "an id of another length", "5"} {
 		if !strings.Contains(got, fmt.Sprintf(`{"id":%q,"type":"next","payload":{"data":{"words":"hello"}}}`, id)) {
 			t.Errorf("%s got nothing: %s", id, got)
 		}
