@@ -178,8 +178,8 @@ func (c *conn) handle(s step) {
 	if s.init && !c.initialise(s.payload) {
 		return
 	}
-	if s.stop != "" {
-		c.stop(s.stop)
+	if s.stop != "" && !c.stop(s.stop) {
+		s.send = nil // it has ended by itself meanwhile, and said so
 	}
 	if s.start != nil {
 		c.start(s.id, s.start)
@@ -295,13 +295,13 @@ func (c *conn) refuse(id, code, format string, args ...any) {
 }
 
 // stop ends an operation that the client no longer wants: nothing more is sent
-// for it, not even what is queued.
-func (c *conn) stop(id string) {
+// for it, not even what is queued. It reports whether there was one.
+func (c *conn) stop(id string) bool {
 	c.mu.Lock()
 	op := c.ops[id]
 	if op == nil {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	delete(c.ops, id)
 	op.silenced.Store(true)
@@ -310,6 +310,7 @@ func (c *conn) stop(id string) {
 	if source != nil { // else open stops it
 		source.stop()
 	}
+	return true
 }
 
 // finish ends an operation by the server's own last messages. The id is free the

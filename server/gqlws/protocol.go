@@ -37,7 +37,7 @@ type step struct {
 	stop  string             // end the operation of this id, if there is one
 	start *graphql.RawParams // start this operation …
 	id    string             // … under this id
-	send  []byte             // reply
+	send  []byte             // reply; to a stop only if it ended something
 	end   *Ending            // close the socket
 
 	payload json.RawMessage // of connection_init
