@@ -44,6 +44,7 @@ web/dist/graphiql/index.html: web/node_modules/.package-lock.json web/build.js w
 .PHONY: generate
 generate: ## Write the code that gqlgen generates from graph/*.graphqls
 	$(GO) generate ./...
+	cd examples/embed && $(GO) generate ./...
 
 .PHONY: test
 test: test-go test-web test-clients test-browser ## Run all tests
@@ -52,6 +53,7 @@ test: test-go test-web test-clients test-browser ## Run all tests
 test-go: ## Run the Go tests under the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 300s ./...
+	cd examples/embed && $(GO) test -race -timeout 60s ./...
 
 .PHONY: test-web
 test-web: web/node_modules/.package-lock.json ## Check the pages' sources
@@ -65,6 +67,10 @@ test-clients: bin/sluice clients/node/node_modules/.package-lock.json clients/ht
 .PHONY: test-browser
 test-browser: build clients/browser/node_modules/.package-lock.json ## Run the pages in Chromium against the gateway
 	cd clients/browser && npm test
+
+.PHONY: conformance
+conformance: ## Write docs/conformance.md anew
+	$(GO) test ./server/gqlws/conformance -update
 
 .PHONY: smoke
 smoke: bin/sluice clients/node/node_modules/.package-lock.json ## See one message of a real MQTT and Redis server reach a client

@@ -33,7 +33,8 @@ var arrows = map[string][]string{
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "server/gqlws"},
 
 	"web":               {},
-	"bench":             {},
+	"bench":             {"bench/..."},
+	"bench/peers":       {"bridges/...", "bridges", "graph/...", "graph", "internal/live", "internal/rooms"},
 	"internal/embedded": {},
 	"internal/testenv":  {},
 	"internal/hostile":  {"internal/testenv"},

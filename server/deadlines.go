@@ -13,16 +13,15 @@ import (
 func withDeadlines(bodyWait, writeWait time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		socket := http.NewResponseController(w)
-		begin := func() {
-			if r.ContentLength != 0 { // -1: chunked
-				_ = socket.SetReadDeadline(time.Now().Add(bodyWait))
-			}
-			_ = socket.SetWriteDeadline(time.Now().Add(writeWait))
+		wait := writeWait
+		if r.ContentLength != 0 { // -1: chunked
+			_ = socket.SetReadDeadline(time.Now().Add(bodyWait))
+			wait += bodyWait // net/http reads the rest of the body before it writes
 		}
-		begin()
+		_ = socket.SetWriteDeadline(time.Now().Add(wait))
 		next.ServeHTTP(w, r)
 		if r.Header.Get("Upgrade") == "" { // else it may be a WebSocket by now, with deadlines of its own
-			begin() // for what net/http has still to read and write
+			_ = socket.SetWriteDeadline(time.Now().Add(wait)) // net/http has still to write
 		}
 	})
 }
