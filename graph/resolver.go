@@ -20,11 +20,11 @@ import (
 
 // Resolver is what the resolvers need.
 type Resolver struct {
-	MQTT    Topics
-	Redis   Channels
-	Rooms   *rooms.Rooms
-	States  *bridges.States              // how the brokers are
-	Stats   func() model.GatewayStats // what the gateway has to do
+	MQTT   Topics
+	Redis  Channels
+	Rooms  *rooms.Rooms
+	States *bridges.States           // how the brokers are
+	Stats  func() model.GatewayStats // what the gateway has to do
 }
 
 // Topics are the topics of an MQTT broker that this client may use.

@@ -49,9 +49,11 @@ func TestDocumentLimits(t *testing.T) {
 		{"root fields", testLimits, "{" + strings.Repeat(" a", 20) + "}", "{" + strings.Repeat(" a", 21) + "}", "DOCUMENT_TOO_COMPLEX"},
 		{"root fields by fragments", testLimits, "{ ...f ...f } fragment f on Q {" + strings.Repeat(" a", 10) + "}", "{ ...f ...f ...f } fragment f on Q {" + strings.Repeat(" a", 10) + "}", "DOCUMENT_TOO_COMPLEX"},
 		{"selections", testLimits, "{ a {" + strings.Repeat(" a", 999) + "} }", "{ a {" + strings.Repeat(" a", 1000) + "} }", "DOCUMENT_TOO_COMPLEX"},
-		{"selections by fragments", testLimits,
+		{
+			"selections by fragments", testLimits,
 			"{ a { ...f ...f } } fragment f on Q {" + strings.Repeat(" a", 499) + "}",
-			"{ a { ...f ...f } } fragment f on Q {" + strings.Repeat(" a", 500) + "}", "DOCUMENT_TOO_COMPLEX"},
+			"{ a { ...f ...f } } fragment f on Q {" + strings.Repeat(" a", 500) + "}", "DOCUMENT_TOO_COMPLEX",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" {
-			os.Unsetenv(name)
+			_ = os.Unsetenv(name)
 		}
 	}
 	goleak.VerifyTestMain(m)

@@ -126,6 +126,7 @@ func (p *modern) resultHead(id string) []byte { return resultHead("next", id) }
 func (p *modern) failure(id string, errs gqlerror.List) []byte {
 	return encode("error", id, errs)
 }
+
 func (p *modern) ending(id string, errs gqlerror.List) [][]byte {
 	return [][]byte{p.failure(id, errs)}
 }
