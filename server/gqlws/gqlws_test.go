@@ -703,3 +703,19 @@ func TestKeepLatestDropsForTheSlowAndTells(t *testing.T) {
 		t.Error("nothing was dropped: the test did not fill the queue")
 	}
 }
+
+func TestWhereToResumeIsNoPartOfTheIdentity(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	g := start(t, Config{})
+	c := g.connect(t)
+	for i, after := range []string{`null`, `"x"`, `"y"`} {
+		c.send(fmt.Sprintf(`{"id":"%d","type":"subscribe","payload":{"query":"subscription L($a: String) { log(topic: \"a\", after: $a) }","variables":{"a":%s}}}`, i, after))
+	}
+	c.send(`{"id":"3","type":"subscribe","payload":{"query":"subscription { log(topic: \"a\", after: \"z\") }"}}`)
+	g.await(t, "a", 4)
+	if n := len(g.queues("a")); n != 2 {
+		t.Errorf("%d streams, want one for the group and one for the cursor in the document", n)
+	}
+}

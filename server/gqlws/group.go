@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 
@@ -78,7 +79,7 @@ func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.O
 	for {
 		g, made := s.find(key, func() *group {
 			g := &group{set: s, key: key, replayLast: shared.replayLast, members: []sink{to}}
-			g.execution = newExecution(context.Background(), t, exec, ownerless(opCtx), g)
+			g.execution = newExecution(context.Background(), t, exec, ownerless(opCtx, shared.variables(opCtx)), g)
 			return g
 		})
 		if made || g.add(to) {
@@ -89,9 +90,9 @@ func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.O
 
 // ownerless copies an operation without the headers and extensions of the client
 // who happened to come first. The group belongs to nobody, and its context holds no request.
-func ownerless(opCtx *graphql.OperationContext) *graphql.OperationContext {
+func ownerless(opCtx *graphql.OperationContext, variables map[string]any) *graphql.OperationContext {
 	return &graphql.OperationContext{
-		RawQuery: opCtx.RawQuery, Variables: opCtx.Variables, OperationName: opCtx.OperationName,
+		RawQuery: opCtx.RawQuery, Variables: variables, OperationName: opCtx.OperationName,
 		Doc: opCtx.Doc, Operation: opCtx.Operation,
 		DisableIntrospection: opCtx.DisableIntrospection, RecoverFunc: opCtx.RecoverFunc,
 		ResolverMiddleware: opCtx.ResolverMiddleware, RootResolverMiddleware: opCtx.RootResolverMiddleware,
@@ -201,6 +202,10 @@ func (g *group) end() []sink {
 // shared is what @shared says of an operation's field.
 type shared struct {
 	replayLast bool
+	// resume is the variable that says where a subscriber wants to begin; empty:
+	// none does. It is the subscriber's own business and no part of the
+	// operation's identity: the group runs without it.
+	resume string
 }
 
 // sharedOf returns what the operation's one root field promises, or nil when it
@@ -215,7 +220,19 @@ func sharedOf(opCtx *graphql.OperationContext) *shared {
 	if directive == nil {
 		return nil
 	}
-	return &shared{replayLast: flag(directive, "replayLast")}
+	s := &shared{replayLast: flag(directive, "replayLast")}
+	if name := directive.Arguments.ForName("resume"); name != nil {
+		if place := field.Arguments.ForName(name.Value.Raw); place != nil {
+			switch place.Value.Kind {
+			case ast.Variable:
+				s.resume = place.Value.Raw
+			case ast.NullValue:
+			default: // written into the document: an operation of its own
+				return nil
+			}
+		}
+	}
+	return s
 }
 
 // rootField is the field of a subscription that has just one selection, which
@@ -236,14 +253,24 @@ func flag(directive *ast.Directive, name string) bool {
 	return argument != nil && argument.Value.Raw == "true"
 }
 
+// variables are those of the group.
+func (s *shared) variables(opCtx *graphql.OperationContext) map[string]any {
+	if s.resume == "" {
+		return opCtx.Variables
+	}
+	variables := maps.Clone(opCtx.Variables)
+	delete(variables, s.resume)
+	return variables
+}
+
 // key is the identity of an operation: its document, its name and its coerced
 // variables. encoding/json writes the members of a map in order.
 func (s *shared) key(opCtx *graphql.OperationContext) string {
 	var b bytes.Buffer
 	b.WriteString(opCtx.OperationName)
 	b.WriteByte(0)
-	if len(opCtx.Variables) > 0 {
-		_ = json.NewEncoder(&b).Encode(opCtx.Variables) // they came from JSON
+	if variables := s.variables(opCtx); len(variables) > 0 {
+		_ = json.NewEncoder(&b).Encode(variables) // they came from JSON
 	}
 	b.WriteByte(0)
 	b.WriteString(opCtx.RawQuery)

@@ -42,6 +42,7 @@ func newTestSchema() *testSchema {
 				words(topic: String!): String @shared   # by live.Stream
 				latest(topic: String!): String @shared(replayLast: true) @overflow(policy: KEEP_LATEST)
 				private(topic: String!): String
+				log(topic: String!, after: String): String @shared(resume: "after")
 				plain(n: Int!): String          # by a channel of its own
 				refused: String
 				held: String
