@@ -23,7 +23,8 @@ run: bin/sluice ## Start the gateway with embedded brokers on http://127.0.0.1:8
 	kill $$pages 2>/dev/null; wait; exit $$status
 
 .PHONY: build
-build: web bin/sluice ## Build bin/sluice with its pages in it
+build: web ## Build bin/sluice with its pages in it
+	$(GO) build -o bin/sluice ./cmd/sluice
 
 .PHONY: bin/sluice
 bin/sluice:
@@ -71,6 +72,10 @@ test-browser: build clients/browser/node_modules/.package-lock.json ## Run the p
 .PHONY: conformance
 conformance: ## Write docs/conformance.md anew
 	$(GO) test ./server/gqlws/conformance -update
+
+.PHONY: test-hostile
+test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)
+	SLUICE_HOSTILE=1 $(GO) test -timeout 300s ./internal/hostile
 
 .PHONY: smoke
 smoke: bin/sluice clients/node/node_modules/.package-lock.json ## See one message of a real MQTT and Redis server reach a client

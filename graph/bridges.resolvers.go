@@ -35,7 +35,7 @@ func (r *subscriptionResolver) MqttMessages(ctx context.Context, topic string, q
 	if err != nil {
 		return nil, err
 	}
-	return live.Stream(ctx, sub, mqttMessage), nil
+	return live.Stream(ctx, sub, r.mqttMessage), nil
 }
 
 // RedisMessages is the resolver for the redisMessages field.
@@ -44,7 +44,7 @@ func (r *subscriptionResolver) RedisMessages(ctx context.Context, channel string
 	if err != nil {
 		return nil, err
 	}
-	return live.Stream(ctx, sub, redisMessage), nil
+	return live.Stream(ctx, sub, r.redisMessage), nil
 }
 
 // RedisPatternMessages is the resolver for the redisPatternMessages field.
@@ -53,7 +53,7 @@ func (r *subscriptionResolver) RedisPatternMessages(ctx context.Context, pattern
 	if err != nil {
 		return nil, err
 	}
-	return live.Stream(ctx, sub, redisMessage), nil
+	return live.Stream(ctx, sub, r.redisMessage), nil
 }
 
 // BridgeStateChanges is the resolver for the bridgeStateChanges field.

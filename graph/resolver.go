@@ -20,11 +20,12 @@ import (
 
 // Resolver is what the resolvers need.
 type Resolver struct {
-	MQTT   Topics
-	Redis  Channels
-	Rooms  *rooms.Rooms
-	States *bridges.States           // how the brokers are
-	Stats  func() model.GatewayStats // what the gateway has to do
+	MQTT         Topics
+	Redis        Channels
+	Rooms        *rooms.Rooms
+	PayloadBytes int                       // of a broker message that is delivered; 0: any
+	States       *bridges.States           // how the brokers are
+	Stats        func() model.GatewayStats // what the gateway has to do
 }
 
 // Topics are the topics of an MQTT broker that this client may use.
@@ -39,12 +40,21 @@ type Channels interface {
 	SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error)
 }
 
-func mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessage, error) {
-	return model.MQTTMessage{Message: ev.Value}, nil
+func (r *Resolver) mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessage, error) {
+	return model.MQTTMessage{Message: ev.Value}, r.checkSize(ev.Value)
 }
 
-func redisMessage(ev live.Event[*bridges.Message]) (model.RedisMessage, error) {
-	return model.RedisMessage{Message: ev.Value}, nil
+func (r *Resolver) redisMessage(ev live.Event[*bridges.Message]) (model.RedisMessage, error) {
+	return model.RedisMessage{Message: ev.Value}, r.checkSize(ev.Value)
+}
+
+// checkSize refuses a message whose result would be refused for its size, before
+// it is executed for every subscriber.
+func (r *Resolver) checkSize(m *bridges.Message) error {
+	if r.PayloadBytes > 0 && len(m.Payload) > r.PayloadBytes {
+		return live.Errorf(bridges.CodePayloadTooLarge, "A message on %q has %d bytes: at most %d are delivered.", m.Topic, len(m.Payload), r.PayloadBytes)
+	}
+	return nil
 }
 
 func (r *Resolver) countNow(live.Event[time.Time]) (model.GatewayStats, error) { return r.Stats(), nil }

@@ -219,10 +219,11 @@ func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) (*graph.Resolver, er
 	}
 	guard := bridges.Guard{Topics: cfg.limits.topics(), PublishBytes: int(cfg.limits.publishBytes)}
 	return &graph.Resolver{
-		MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
-		Redis:  bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
-		Rooms:  room,
-		States: &b.states,
+		MQTT:         bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
+		Redis:        bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
+		Rooms:        room,
+		States:       &b.states,
+		PayloadBytes: int(cfg.limits.payload),
 	}, nil
 }
 

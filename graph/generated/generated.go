@@ -813,7 +813,7 @@ type MQTTMessage {
   payload: String!
   "How ` + "`" + `payload` + "`" + ` is written."
   encoding: PayloadEncoding!
-  "The payload parsed as JSON; null when it is not JSON (or is the JSON value null)."
+  "The payload parsed as JSON; null when it is not JSON, is nested deeper than 500 levels, or is the JSON value null."
   json: JSON
   "The lower of the publisher's quality of service and yours."
   qos: QoS!
@@ -833,7 +833,7 @@ type RedisMessage {
   payload: String!
   "How ` + "`" + `payload` + "`" + ` is written."
   encoding: PayloadEncoding!
-  "The payload parsed as JSON; null when it is not JSON (or is the JSON value null)."
+  "The payload parsed as JSON; null when it is not JSON, is nested deeper than 500 levels, or is the JSON value null."
   json: JSON
   "When the gateway got it."
   receivedAt: DateTime!

@@ -60,14 +60,43 @@ func UnmarshalJSON(v any) (JSON, error) {
 	return b, nil
 }
 
-// parseJSON returns the payload as compact JSON, or nil when it is not JSON. It
-// is checked here because gqlgen writes what it gets: a publisher must never
-// be able to break the answer that carries its payload.
+// maxJSONDepth is how deep a payload may be nested: far deeper than people
+// write, and shallow enough for every client's parser once it is in a result.
+const maxJSONDepth = 500
+
+// parseJSON returns the payload as compact JSON, or nil when it is not JSON or
+// too deep. It is checked here because gqlgen writes what it gets: a publisher
+// must never be able to break the answer that carries its payload.
 func parseJSON(payload []byte) JSON {
+	if tooDeep(payload) {
+		return nil
+	}
 	var out bytes.Buffer
 	out.Grow(len(payload))
 	if json.Compact(&out, payload) != nil {
 		return nil
 	}
 	return out.Bytes()
+}
+
+// tooDeep counts brackets outside of strings. What is not JSON may be counted
+// wrongly, which is no matter.
+func tooDeep(payload []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(payload); i++ {
+		switch c := payload[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '[' || c == '{':
+			if depth++; depth > maxJSONDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
