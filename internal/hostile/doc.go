@@ -4,7 +4,7 @@
 //	SLUICE_HOSTILE=1 go test -timeout 300s ./internal/hostile
 //
 // HOSTILE_RACE=1 builds the gateway with the race detector. Without
-// SLUICE_HOSTILE or REQUIRE_BROKERS every test is skipped.
+// SLUICE_HOSTILE every test is skipped.
 //
 // A test is what one kind of attacker does; start is what everybody else is
 // promised meanwhile and afterwards. It runs a gateway with a Redis server and
