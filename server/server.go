@@ -99,9 +99,9 @@ func New(cfg Config) (*Server, error) {
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.Handle("/graphql", s.access.guard(s.graphql))
+	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
 	if cfg.Pages != nil {
-		s.mux.Handle("/", s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages)))
+		s.mux.Handle("/", s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add))
 	}
 	s.all = s.bounded(s.mux)
 	return s, nil
@@ -132,7 +132,7 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.ServeHTTP(w, r) }
 
 // GraphQL is the GraphQL door alone, on every path: the course's port 8081.
-func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql)) }
+func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
 
 // Shutdown makes the gateway unready and closes every socket as
 // gqlws.Transport.Shutdown does.

@@ -86,6 +86,7 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 	if g.Server, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	cfg.Resolver.Stats = g.Stats
 	g.stop = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -463,5 +464,35 @@ func TestEveryElementOfTheSchemaIsDescribed(t *testing.T) {
 		for _, f := range append(typ.InputFields, typ.EnumValues...) {
 			missing(f.Description, typ.Name, f.Name)
 		}
+	}
+}
+
+func TestBridgeStatesAreTold(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	s.subscribe("1", `subscription { bridgeStateChanges { name state } }`)
+	for _, state := range []bridges.State{bridges.Connected, bridges.Connecting, bridges.Connected} {
+		want := fmt.Sprintf(`{"id":"1","type":"next","payload":{"data":{"bridgeStateChanges":{"name":"mqtt","state":%q}}}}`, state)
+		if got := s.read(); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+		next := bridges.Connecting
+		if state == bridges.Connecting {
+			next = bridges.Connected
+		}
+		g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: next})
+	}
+}
+
+func TestGatewayStatsCountWhatIsThere(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	s.subscribe("1", `subscription { gatewayStats(intervalMs: 100) { connections operations framesSent refusals { code count } } }`)
+	if got := s.read(); !strings.Contains(got, `"connections":1,"operations":1,`) || !strings.Contains(got, `"refusals":[]`) {
+		t.Errorf("got %s", got)
+	}
+	g.query(t, `{ fail }`, nil)
+	for got := ""; !strings.Contains(got, `"refusals":[{"code":"DEMO_FAILURE","count":1}]`); {
+		got = s.read()
 	}
 }
