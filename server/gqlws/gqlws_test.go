@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -717,5 +718,29 @@ func TestWhereToResumeIsNoPartOfTheIdentity(t *testing.T) {
 	g.await(t, "a", 4)
 	if n := len(g.queues("a")); n != 2 {
 		t.Errorf("%d streams, want one for the group and one for the cursor in the document", n)
+	}
+}
+
+func TestOperationsPerSecond(t *testing.T) {
+	var refused []string
+	g := start(t, Config{OperationsPerSecond: 1, OperationsBurst: 2, Refused: func(code string) { refused = append(refused, code) }})
+	c := g.connect(t)
+	for _, id := range []string{"1", "2"} {
+		c.subscribe(id, `{ hello }`)
+		c.want(fmt.Sprintf(`{"id":%q,"type":"next","payload":{"data":{"hello":"world"}}}`, id))
+		c.want(fmt.Sprintf(`{"id":%q,"type":"complete"}`, id))
+	}
+	c.subscribe("3", `{ hello }`)
+	if got := c.read(); !strings.HasPrefix(got, `{"id":"3","type":"error"`) || !strings.Contains(got, "RATE_LIMITED") {
+		t.Errorf("got %s", got)
+	}
+	for range 30 { // ten times the burst, and more
+		if c.WriteMessage(websocket.TextMessage, []byte(`{"type":"pong"}`)) != nil {
+			break
+		}
+	}
+	c.wantClose(Flooding.Code, Flooding.Reason)
+	if want := []string{"RATE_LIMITED", "1013"}; !slices.Equal(refused, want) {
+		t.Errorf("told of %q, want %q", refused, want)
 	}
 }
