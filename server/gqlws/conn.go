@@ -149,6 +149,7 @@ func (c *conn) apart(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer c.rescue()
 		f()
 	}()
 	<-done
@@ -174,7 +175,6 @@ func (c *conn) alive() {
 
 // handle does what a step says.
 func (c *conn) handle(s step) {
-	defer c.rescue()
 	if s.init && !c.initialise(s.payload) {
 		return
 	}

@@ -11,7 +11,9 @@
 // The way of an event:
 //
 //	source ─> live.Sub ─> run queue ─> worker: gqlgen executes, bytes
-//	       ─> outbox of the socket (bounded) ─> flush: many frames, one write
+//	       ─> group: all subscribers of the same operation
+//	       ─> each socket: a write of what it takes at once; the rest waits in
+//	          its outbox (bounded) ─> flush: many frames, one write
 //
 // # Ordering
 //
@@ -21,11 +23,12 @@
 //
 // # Goroutines
 //
-// A socket has one goroutine that reads it, and one that writes while there is
-// something to write. An operation has one while it opens; a query or mutation
+// A socket has one goroutine that reads it, one for the message that is being
+// handled, and one that writes while there is something to write. An operation has one while it opens; a query or mutation
 // keeps it until it is answered. A subscription whose resolver returned
 // live.Stream has none after that: a few workers, shared by all sockets, run
-// the operations that have been woken. A resolver that returns a channel of its
+// the operations that have been woken, once for all subscribers of a field that
+// the schema marks @shared. A resolver that returns a channel of its
 // own costs one goroutine for as long as it runs. The transport has a keeper
 // that pings. Shutdown ends and waits for all of them.
 //
