@@ -166,7 +166,7 @@ func (x *execution) refused(response *graphql.Response) bool {
 // An execution that has handled so many events, or made so many bytes, hands
 // its results on and lets others run.
 const (
-	turnEvents = 64
+	turnEvents = 256
 	turnBytes  = batchBytes
 )
 
