@@ -102,12 +102,13 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		servers = append(servers, listenOn(debug, http.DefaultServeMux))
 	}
 
-	demoCtx, stopDemo := context.WithCancel(ctx)
+	background, stopBackground := context.WithCancel(ctx)
 	if cfg.demo() {
-		work.Go(func() { demo(demoCtx, logger, room, brokers.mqtt, brokers.redis) })
+		work.Go(func() { demo(background, logger, room, brokers.mqtt, brokers.redis) })
 	}
+	work.Go(func() { giveBackMemory(background) })
 	closing.add(func() error {
-		stopDemo()
+		stopBackground()
 		return drain(cfg, logger, gateway, servers, &work)
 	})
 
