@@ -35,6 +35,9 @@ func Present(logger *slog.Logger, count func(code string)) graphql.ErrorPresente
 		case errors.Is(err, context.Canceled):
 			told.Message = "The operation was cancelled. (CANCELLED)"
 			setCode(told, "CANCELLED")
+		case told.Message == "introspection disabled": // gqlgen's words; it has no error of its own for it
+			told.Message = "The schema may not be read here: the gateway was started without --introspection. (INTROSPECTION_DISABLED)"
+			setCode(told, "INTROSPECTION_DISABLED")
 		case errors.As(err, &document) && document.Unwrap() == nil:
 			// written by the parser, the validator or gqlgen for the client to read
 		default:

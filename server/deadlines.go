@@ -3,6 +3,8 @@ package server
 import (
 	"net/http"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // withDeadlines bounds how long a client may take to send the body of a request
@@ -20,7 +22,7 @@ func withDeadlines(bodyWait, writeWait time.Duration, next http.Handler) http.Ha
 		}
 		_ = socket.SetWriteDeadline(time.Now().Add(wait))
 		next.ServeHTTP(w, r)
-		if r.Header.Get("Upgrade") == "" { // else it may be a WebSocket by now, with deadlines of its own
+		if !websocket.IsWebSocketUpgrade(r) { // else it may be a WebSocket by now, with deadlines of its own
 			_ = socket.SetWriteDeadline(time.Now().Add(wait)) // net/http has still to write
 		}
 	})

@@ -58,7 +58,8 @@ export class Stream {
   }
 
   #explain(error) {
-    error.message += `\nresults: ${JSON.stringify(this.results).slice(0, 2000)}\nended: ${JSON.stringify(this.ended)}`;
+    const told = (_, value) => (value?.type === "close" ? { code: value.code, reason: value.reason } : value);
+    error.message += `\nresults: ${JSON.stringify(this.results).slice(0, 2000)}\nended: ${JSON.stringify(this.ended, told)}`;
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"expvar"
@@ -10,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on the debug port alone
+	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/bridges"
@@ -162,7 +165,10 @@ func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server
 func listen(ctx context.Context, addr string) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%w: is another program using it? --addr chooses another address; port 0 picks a free one", err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("%w: is another program using it? --addr chooses another address; port 0 picks a free one", err)
+		}
+		return nil, err
 	}
 	return ln, nil
 }
@@ -302,41 +308,55 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
 	if opened.course != "" {
 		line("Course", "ws://"+opened.course+"  (GraphQL, both subprotocols)")
 	}
-	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", "MQTT_BROKER_URL"))
-	line("Redis", brokerLine(b.redisAddr, "redis://", "REDIS_URL"))
+	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", cfg.MQTTURL))
+	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))
 	for _, skipped := range opened.skipped {
 		line("Note", skipped)
 	}
 	if cfg.demo() {
 		fmt.Fprintf(&s, "\nTry:\n")
 		fmt.Fprintf(&s, "  1. Open http://%s/graphiql and run the first tab.\n", opened.main)
-		fmt.Fprintf(&s, "  2. Run its MQTT tab, then publish:\n     %s\n", publishMQTT(opened.main, b.mqttAddr))
-		fmt.Fprintf(&s, "  3. Run its Redis tab, then publish:\n     %s\n", publishRedis(b.redisAddr))
+		fmt.Fprintf(&s, "  2. Run its MQTT tab, then publish:\n     %s\n", publishMQTT(opened.main, b.mqttAddr, cfg.MQTTURL))
+		fmt.Fprintf(&s, "  3. Run its Redis tab, then publish:\n     %s\n", publishRedis(b.redisAddr, cfg.RedisURL))
 	}
 	s.WriteString("\nCtrl-C stops it.\n")
 	_, _ = io.WriteString(w, s.String())
 }
 
-func brokerLine(addr, scheme, variable string) string {
-	if addr == "" {
-		return "the one that " + variable + " names"
+// brokerLine names an embedded broker, or one of the user's own without its
+// password.
+func brokerLine(addr, scheme, given string) string {
+	if addr != "" {
+		return scheme + addr + "  (embedded)"
 	}
-	return scheme + addr + "  (embedded)"
+	u, err := url.Parse(given)
+	if err != nil {
+		return "as configured"
+	}
+	return u.Redacted()
 }
 
 // publishMQTT is a command that reaches the topic that the MQTT tab watches:
 // curl on the embedded broker, which everybody has, else the broker's own.
-func publishMQTT(main, addr string) string {
+func publishMQTT(main, addr, given string) string {
 	if addr == "" {
-		return "mosquitto_pub -t demo/hello -m hi    (with -h and -p of your broker)"
+		return "mosquitto_pub " + hostPort(given, "1883") + " -t demo/hello -m hi"
 	}
 	return `curl -s http://` + main + `/graphql -H 'Content-Type: application/json' -d '{"query":"mutation{publishMQTT(input:{topic:\"demo/hello\",payload:\"hi\"}){acknowledgedAt}}"}'`
 }
 
-func publishRedis(addr string) string {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "redis-cli publish demo:hello hi    (with -h and -p of your server)"
+func publishRedis(addr, given string) string {
+	if addr != "" {
+		given = "redis://" + addr
 	}
-	return "redis-cli -p " + port + " publish demo:hello hi"
+	return "redis-cli " + hostPort(given, "6379") + " publish demo:hello hi"
+}
+
+// hostPort is the -h and -p of a broker's own command.
+func hostPort(given, defaultPort string) string {
+	u, err := url.Parse(given)
+	if err != nil {
+		return "-p " + defaultPort
+	}
+	return "-h " + u.Hostname() + " -p " + cmp.Or(u.Port(), defaultPort)
 }

@@ -202,7 +202,7 @@ func TestGatewayServesAndStops(t *testing.T) {
 	if err := <-p.done; err != nil {
 		t.Errorf("the gateway ended with %v", err)
 	}
-	for _, want := range []string{"http://" + p.addr + "/graphiql", "redis-cli -p ", "publishMQTT"} {
+	for _, want := range []string{"http://" + p.addr + "/graphiql", "redis-cli -h 127.0.0.1 -p ", "publishMQTT"} {
 		if !strings.Contains(p.stdout.String(), want) {
 			t.Errorf("the greeting does not say %s:\n%s", want, p.stdout)
 		}

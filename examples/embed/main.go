@@ -17,8 +17,8 @@ import (
 //go:generate go run github.com/99designs/gqlgen generate
 
 func main() {
-	log.Print("GraphQL on http://127.0.0.1:8081, POST and WebSocket")
-	log.Fatal(http.ListenAndServe("127.0.0.1:8081", newHandler(gqlws.New(gqlws.Config{}))))
+	log.Print("GraphQL on http://127.0.0.1:8090, POST and WebSocket")
+	log.Fatal(http.ListenAndServe("127.0.0.1:8090", newHandler(gqlws.New(gqlws.Config{}))))
 }
 
 func newHandler(sockets *gqlws.Transport) http.Handler {

@@ -46,7 +46,8 @@ type conn struct {
 	mu    sync.Mutex
 	ops   map[string]*operation
 	acked atomic.Bool
-	ended bool // no new operations
+	ended bool      // no new operations
+	until time.Time // our Close is to be answered by then; zero: we have not closed
 }
 
 // closeWait is how long a client may take to answer a Close frame.
@@ -91,15 +92,16 @@ func (c *conn) serve() {
 	c.ws.SetCloseHandler(func(code int, _ string) error {
 		// "When sending a Close frame in response, the endpoint typically
 		// echos the status code it received" (RFC 6455, section 5.5.1)
-		c.seal(closePayload(code, ""), false)
+		c.seal(closePayload(code, ""), true) // it does not wait for what it has not read
 		return nil
 	})
 	c.alive()
-	c.read()
+	err := c.read()
 
 	c.initWait.Stop()
 	c.endOperations()
-	if !c.out.isSealed() { // the socket broke, or gorilla has sent a Close of its own
+	var late net.Error
+	if !c.out.isSealed() || errors.As(err, &late) && late.Timeout() { // the socket broke, gorilla has sent a Close of its own, or the client is too slow for ours
 		c.out.abandon()
 	}
 	c.work.Wait()
@@ -117,14 +119,14 @@ func (c *conn) hangUp() {
 	}
 }
 
-func (c *conn) read() {
+func (c *conn) read() error {
 	for {
 		kind, text, err := c.ws.ReadMessage()
 		if err != nil {
 			if errors.Is(err, websocket.ErrReadLimit) {
 				c.t.cfg.Logger.Debug("message over the limit", "limit", c.t.cfg.MessageBytes)
 			}
-			return
+			return err
 		}
 		c.alive()
 		if c.isEnded() {
@@ -167,10 +169,21 @@ func (c *conn) tame() bool {
 
 // alive moves the deadline by which something must be heard of the client.
 func (c *conn) alive() {
-	if c.isEnded() {
-		return // closeWait counts now
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.until.IsZero() {
+		_ = c.ws.SetReadDeadline(time.Now().Add(c.t.cfg.PingEvery + c.t.cfg.PongWithin))
 	}
-	_ = c.ws.SetReadDeadline(time.Now().Add(c.t.cfg.PingEvery + c.t.cfg.PongWithin))
+}
+
+// answerWithin bounds the wait for the client's Close. An earlier bound stays.
+func (c *conn) answerWithin(wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until := time.Now().Add(wait); c.until.IsZero() || until.Before(c.until) {
+		c.until = until
+		_ = c.ws.SetReadDeadline(until)
+	}
 }
 
 // handle does what a step says.
@@ -244,27 +257,28 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		return
 	}
 	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+	ctx := c.ctx // a repeated connection_init of the old protocol replaces it
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
 		c.ops[id] = op
-		c.work.Go(func() { c.open(op, params) })
+		c.work.Go(func() { c.open(ctx, op, params) })
 	}
 }
 
 // open validates an operation and finds what its results come from.
-func (c *conn) open(op *operation, params *graphql.RawParams) {
+func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParams) {
 	defer c.rescue()
 	params.Headers = c.header
 	params.ReadTime = graphql.TraceTiming{Start: graphql.Now(), End: graphql.Now()}
-	ctx := graphql.StartOperationTrace(c.ctx)
+	ctx = graphql.StartOperationTrace(ctx)
 	opCtx, errs := c.exec.CreateOperationContext(ctx, params)
 	ctx = graphql.WithOperationContext(ctx, opCtx)
 	if errs != nil {
 		c.finish(op, c.protocol.failure(op.id, c.exec.DispatchError(ctx, errs).Errors))
 		return
 	}
-	if op.silenced.Load() { // over before it began
+	if op.silenced.Load() || c.isEnded() { // over before it began
 		return
 	}
 	op.policy = overflowOf(opCtx)
@@ -337,7 +351,6 @@ func (c *conn) endOperations() {
 	c.ended = true
 	var sources []source
 	for _, op := range c.ops {
-		op.silenced.Store(true)
 		if op.source != nil { // else open stops it
 			sources = append(sources, op.source)
 		}
@@ -366,7 +379,11 @@ func (c *conn) keepAlive(now time.Time) {
 // calling worker where nothing waits and the socket takes it at once, else
 // through the outbox.
 func (c *conn) deliver(op *operation, results [][]byte) {
-	if c.direct == nil || !c.out.claim() {
+	missed, claimed := uint64(0), false
+	if c.direct != nil {
+		missed, claimed = c.out.claim(op)
+	}
+	if !claimed {
 		for _, body := range results {
 			c.send(frame{op: op, head: op.head, body: body, tail: resultTail})
 		}
@@ -380,7 +397,8 @@ func (c *conn) deliver(op *operation, results [][]byte) {
 	defer batches.Put(buf)
 	batch := (*buf)[:0]
 	for _, body := range results {
-		batch = frame{head: op.head, body: body, tail: resultTail}.append(batch)
+		batch = frame{head: op.head, body: body, tail: resultTail, missed: missed}.append(batch)
+		missed = 0
 	}
 	n, err := c.direct.write(batch)
 	if err != nil {
@@ -417,7 +435,7 @@ func (c *conn) close(e Ending) {
 		c.t.cfg.Logger.Info("slow consumer closed", "remote", c.ws.RemoteAddr().String(), "queue", c.t.cfg.QueueBytes)
 	}
 	c.endOperations()
-	_ = c.ws.SetReadDeadline(time.Now().Add(c.t.cfg.WriteDeadline + closeWait))
+	c.answerWithin(c.t.cfg.WriteDeadline + closeWait)
 }
 
 // drop ends the socket without a Close frame.
@@ -469,7 +487,7 @@ func (c *conn) flush() {
 			return
 		}
 		if last {
-			_ = c.ws.SetReadDeadline(time.Now().Add(closeWait))
+			c.answerWithin(closeWait)
 			return
 		}
 	}

@@ -243,6 +243,7 @@ func (x *execution) rescue() {
 	if p := recover(); p != nil {
 		x.report("panic in an operation", "panic", p, "stack", string(debug.Stack()))
 		x.done = true
+		x.opened.Store(true) // if it panicked while opening: stop closes the feed
 		x.to.fail(x.present(fmt.Errorf("gqlws: panic: %v", p)))
 		x.stop()
 	}

@@ -180,6 +180,8 @@ func New(cfg Config) *Transport {
 		stopped: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			ReadBufferSize: 512,
+			// gorilla lifts net/http's deadlines before it answers.
+			HandshakeTimeout: cfg.withDefaults().WriteDeadline,
 			// Frames are written by the outbox. gorilla writes nothing but the
 			// Close of a broken frame, for which it brings its own buffer.
 			WriteBufferPool: &sync.Pool{},
@@ -215,10 +217,17 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 		http.Error(w, "Too many connections are open: close some, or try again later. (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
 		return
 	}
+	if !t.reserve() {
+		release()
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "The gateway is restarting.", http.StatusServiceUnavailable)
+		return
+	}
 	upgrader := t.upgrader
 	upgrader.Subprotocols = []string{token}
 	ws, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
+		t.gone.Done()
 		release()
 		return // Upgrade has answered
 	}
@@ -244,12 +253,22 @@ func negotiate(offered []string) (token string) {
 	return token
 }
 
+// reserve makes Shutdown wait for a connection that is about to open. Once
+// Shutdown waits, there are no new ones.
+func (t *Transport) reserve() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closing {
+		t.gone.Add(1)
+	}
+	return !t.closing
+}
+
 // add registers a connection; false means that the transport is shutting down
 // and the connection should close at once.
 func (t *Transport) add(c *conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.gone.Add(1)
 	t.conns[c] = struct{}{}
 	return !t.closing
 }

@@ -179,12 +179,20 @@ func (g *group) next(bodies [][]byte) {
 }
 
 func (g *group) complete() {
+	if g.replayLast { // a newcomer gets the last result before the end
+		g.order.Lock()
+		defer g.order.Unlock()
+	}
 	for _, m := range g.end() {
 		m.complete()
 	}
 }
 
 func (g *group) fail(errs gqlerror.List) {
+	if g.replayLast {
+		g.order.Lock()
+		defer g.order.Unlock()
+	}
 	for _, m := range g.end() {
 		m.fail(errs)
 	}

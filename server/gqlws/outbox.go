@@ -50,6 +50,9 @@ type frame struct {
 	missed uint64 // results that keepLatest dropped before this one
 }
 
+// isResult: an operation's last messages have no body.
+func (f frame) isResult() bool { return f.op != nil && f.body != nil }
+
 func (f frame) size() int { return len(f.head) + len(f.body) + len(f.tail) }
 
 func (f frame) append(b []byte) []byte {
@@ -81,13 +84,13 @@ func (o *outbox) offer(f frame) offered {
 	}
 	size := f.size()
 	if o.bytes > 0 && o.bytes+size > o.limit {
-		if f.op == nil || f.op.policy != keepLatest {
+		if !f.isResult() || f.op.policy != keepLatest {
 			return full
 		}
 		o.replace(f)
 		return queued // what fills the outbox is being flushed
 	}
-	if f.op != nil && f.op.missed > 0 {
+	if f.isResult() && f.op.missed > 0 {
 		f.missed, f.op.missed = f.op.missed, 0
 	}
 	o.bytes += size
@@ -111,18 +114,21 @@ func (o *outbox) replace(f frame) {
 
 // claim makes the caller the one who writes, if nothing waits and nobody
 // writes. It ends with release.
-func (o *outbox) claim() bool {
+func (o *outbox) claim(op *operation) (missed uint64, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.sealed || o.flushing {
-		return false
+		return 0, false
 	}
 	o.flushing = true
-	return true
+	o.work.Add(1) // serve waits for it as for a flush
+	missed, op.missed = op.missed, 0
+	return missed, true
 }
 
 // release ends a claim. rest is what could not be written; it is copied.
 func (o *outbox) release(rest []byte) offered {
+	defer o.work.Done() // after started has counted the flush
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.flushing = false

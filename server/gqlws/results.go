@@ -43,6 +43,7 @@ func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, o
 		r.interrupt(ServiceRestart)
 		return r
 	}
+	defer t.results.work.Done()
 	source := t.subscribe(ctx, exec, opCtx, r, &t.results.work)
 	r.mu.Lock()
 	r.source = source
@@ -191,6 +192,7 @@ func (s *resultSet) add(r *Results) bool {
 		s.open = make(map[*Results]struct{})
 	}
 	s.open[r] = struct{}{}
+	s.work.Add(1)
 	return true
 }
 
