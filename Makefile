@@ -82,8 +82,12 @@ smoke: bin/sluice clients/node/node_modules/.package-lock.json ## See one messag
 	cd clients/node && npm run smoke
 
 .PHONY: bench
-bench: bin/sluice ## Measure start, latency and memory
-	$(GO) run ./bench
+bench: bin/sluice ## Measure against other servers, in three minutes (Linux)
+	$(GO) run ./bench -short
+
+.PHONY: bench-full
+bench-full: bin/sluice ## Measure everything and write docs/performance.md
+	$(GO) run ./bench -docs docs
 
 .PHONY: lint
 lint: $(LINT) ## Check formatting and style
