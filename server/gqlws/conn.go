@@ -400,6 +400,9 @@ func (c *conn) deliver(op *operation, results [][]byte) {
 		batch = frame{head: op.head, body: body, tail: resultTail, missed: missed}.append(batch)
 		missed = 0
 	}
+	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
+		*buf = batch
+	}
 	n, err := c.direct.write(batch)
 	if err != nil {
 		c.drop()

@@ -171,13 +171,12 @@ const (
 )
 
 // run executes events that wait and hands their results on together; true:
-// there may be more.
-func (x *execution) run() (again bool) {
+// there may be more. results is room that the worker lends.
+func (x *execution) run(results *[turnEvents][]byte) (again bool) {
 	defer x.rescue()
 	if x.done {
 		return false
 	}
-	var results [turnEvents][]byte
 	n, size, state := 0, 0, live.Fed
 	for n < turnEvents && size < turnBytes && state == live.Fed {
 		if results[n], state = x.event(); results[n] != nil {
@@ -187,6 +186,7 @@ func (x *execution) run() (again bool) {
 	}
 	if n > 0 {
 		x.to.next(results[:n])
+		clear(results[:n])
 	}
 	if state == live.Ended {
 		x.end()
