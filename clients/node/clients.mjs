@@ -58,7 +58,10 @@ export class Stream {
   }
 
   #explain(error) {
-    const told = (_, value) => (value?.type === "close" ? { code: value.code, reason: value.reason } : value);
+    const told = (_, value) => {
+      if (value instanceof Error) return String(value);
+      return value?.type === "close" ? { code: value.code, reason: value.reason } : value;
+    };
     error.message += `\nresults: ${JSON.stringify(this.results).slice(0, 2000)}\nended: ${JSON.stringify(this.ended, told)}`;
     throw error;
   }
@@ -85,6 +88,7 @@ function recorder() {
 // Try again for 10 s instead of backing off; keep the socket between operations.
 const settings = {
   retryAttempts: 100,
+  shouldRetry: () => true, // also where a connection fails without a Close event
   retryWait: () => new Promise((resolved) => setTimeout(resolved, 100)),
   lazy: false,
   onNonLazyError: () => {}, // the operations are told
