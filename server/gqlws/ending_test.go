@@ -78,7 +78,7 @@ func TestDirectWritesTellWhatWasDropped(t *testing.T) {
 	g.await(t, "a", 1)
 	c := g.transport.snapshot()[0]
 	if c.direct == nil {
-		t.Skip()
+		t.Skip("this system has no direct writes")
 	}
 	c.mu.Lock()
 	op := c.ops["1"]

@@ -103,8 +103,12 @@ func (o *outbox) offer(f frame) offered {
 func (o *outbox) replace(f frame) {
 	for i := len(o.frames) - 1; i >= 0; i-- {
 		if o.frames[i].op == f.op {
+			grows := f.size() - o.frames[i].size()
+			if grows > 0 && o.bytes+grows > o.limit {
+				break // it would go over the bound: dropped like one with nothing to replace
+			}
 			f.missed = o.frames[i].missed + 1
-			o.bytes += f.size() - o.frames[i].size()
+			o.bytes += grows
 			o.frames[i] = f
 			return
 		}
