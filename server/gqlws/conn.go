@@ -124,6 +124,7 @@ func (c *conn) read() error {
 		kind, text, err := c.ws.ReadMessage()
 		if err != nil {
 			if errors.Is(err, websocket.ErrReadLimit) {
+				c.t.cfg.Refused("1009") // gorilla has sent the Close
 				c.t.cfg.Logger.Debug("message over the limit", "limit", c.t.cfg.MessageBytes)
 			}
 			return err
