@@ -16,8 +16,9 @@ const module = "github.com/sluice-gateway/sluice/"
 // arrows says what each package of ours may import of ours, in its code and in
 // its tests within the package. A name that ends in "/..." stands for a folder.
 var arrows = map[string][]string{
-	"internal/live":  {},
-	"internal/rooms": {"internal/live"},
+	"internal/live":     {},
+	"internal/eventlog": {"internal/live"},
+	"internal/rooms":    {"internal/live"},
 
 	"bridges":             {"internal/live"},
 	"bridges/bridgetest":  {"bridges", "internal/live"},

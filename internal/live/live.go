@@ -16,6 +16,7 @@
 package live
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -25,11 +26,20 @@ type Event[T any] struct {
 	Value T
 	Pos   Position // where it stands in its source; zero: the source keeps no positions
 	Gap   *Gap     // what is missing before it; nil: nothing
+	// Done, if not nil, is called once by whoever took the event: when it is on
+	// its way to every client that wants it, or has been given up. It must not
+	// block.
+	Done func()
 }
 
 // Position orders the events of a source that keeps them. Its two halves
 // compare like a Redis stream id: milliseconds first, then a sequence number.
 type Position struct{ Hi, Lo uint64 }
+
+// Compare returns -1, 0 or +1, as p stands before, at or after q.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Hi, q.Hi), cmp.Compare(p.Lo, q.Lo))
+}
 
 // Gap tells that events are missing before the event that carries it.
 type Gap struct {
@@ -79,12 +89,29 @@ type Sub[T any] interface {
 	Close()
 }
 
+// Kept is what a Sub tells besides when its source keeps its events, so that a
+// subscriber can come back to where it was.
+type Kept interface {
+	// Start is the position behind which the stream holds every event. ok is
+	// false while it is not known, because the source is away; Wake's function
+	// is called once it is.
+	Start() (p Position, ok bool)
+	// Near reports whether the end of what the source holds was in sight when
+	// the stream last looked: within PageEvents.
+	Near() bool
+	// Cursor names a position to clients.
+	Cursor(Position) string
+}
+
 // Error is a refusal or an ending that the client is told. Any other error is
 // an internal one: it is logged and told to nobody.
 type Error struct {
 	Code    string // documented, upper snake case, such as TOPIC_INVALID
 	Message string // what was wrong, what is accepted, what to do
 	Cause   error  // for the log; may be nil
+	// Cursor is from where a client that was refused its cursor can go on;
+	// empty: nowhere.
+	Cursor string
 }
 
 func (e *Error) Error() string {

@@ -101,6 +101,9 @@ func BenchmarkFeed(b *testing.B) {
 		if _, state := feeder.Pull(); state != Fed {
 			b.Fatal(state)
 		}
+		if err := feeder.Put(); err != nil {
+			b.Fatal(err)
+		}
 		<-out
 	}
 }

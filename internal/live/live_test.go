@@ -489,13 +489,16 @@ func TestStreamUnderAnEngine(t *testing.T) {
 	push(q, -1)
 	q.End(nil)
 	item, state := f.Pull()
-	if state != Fed || item.Pos != (Position{2, 3}) || item.Gap.Missed != 1 || f.Taken() {
+	if state != Fed || item.Pos != (Position{2, 3}) || item.Gap.Missed != 1 || !f.Taken() {
 		t.Errorf("%+v %v, taken %t", item, state, f.Taken())
+	}
+	if err := f.Put(); err != nil || f.Taken() {
+		t.Errorf("%v, taken %t", err, f.Taken())
 	}
 	if v := <-out; v != 1 || !f.Taken() {
 		t.Errorf("got %d", v)
 	}
-	if item, state := f.Pull(); state != Fed || item.Err == nil || !f.Taken() {
+	if item, state := f.Pull(); state != Fed || f.Put() == nil || !f.Taken() {
 		t.Errorf("%+v %v: an event that fails goes past the channel", item, state)
 	}
 	if _, state := f.Pull(); state != Ended {

@@ -12,12 +12,18 @@ type Feeder interface {
 // Feed is the engine's end of one subscription: it moves one event at a time
 // from the Sub into the channel that the resolver returned.
 type Feed interface {
-	// Pull takes the next event, converts it and puts it into the channel,
-	// which must be empty. Unless State is Fed, the channel was left alone.
+	// Pull takes the next event. Put or Skip must follow before the next Pull.
 	Pull() (Item, State)
+	// Put converts the event that Pull took and puts it into the channel, which
+	// must be empty. On an error the channel was left alone.
+	Put() error
+	// Skip lets go of the event that Pull took.
+	Skip()
 	// Taken reports whether the channel is empty. After a response was asked
 	// for, false means that the response did not come from the resolver.
 	Taken() bool
+	// Kept is the Sub's; nil when its source keeps nothing.
+	Kept() Kept
 	// Wake, Err and Close are the Sub's.
 	Wake(func())
 	Err() error
@@ -26,9 +32,9 @@ type Feed interface {
 
 // Item is what Pull says of an event.
 type Item struct {
-	Pos Position
-	Gap *Gap
-	Err error // the event could not be converted; the stream goes on
+	Pos  Position
+	Gap  *Gap
+	Done func() // the Event's; may be nil
 }
 
 // State is what Pull found.
@@ -37,7 +43,7 @@ type State int
 // What Pull can find.
 const (
 	Empty State = iota // nothing waits; Wake's function will be called
-	Fed                // an event is in the channel, or Item.Err is set
+	Fed                // an event was taken
 	Ended              // the stream is over; see Err
 )
 
@@ -79,16 +85,24 @@ func (f *feed[S, T]) Pull() (Item, State) {
 		}
 		return Item{}, Ended
 	}
-	ev := f.one[0]
-	f.one[0] = Event[S]{}
-	item := Item{Pos: ev.Pos, Gap: ev.Gap}
-	value, err := f.convert(ev)
-	if err != nil {
-		item.Err = err
-		return item, Fed
+	ev := &f.one[0]
+	return Item{Pos: ev.Pos, Gap: ev.Gap, Done: ev.Done}, Fed
+}
+
+func (f *feed[S, T]) Put() error {
+	value, err := f.convert(f.one[0])
+	f.Skip()
+	if err == nil {
+		f.out <- value
 	}
-	f.out <- value
-	return item, Fed
+	return err
+}
+
+func (f *feed[S, T]) Skip() { f.one[0] = Event[S]{} }
+
+func (f *feed[S, T]) Kept() Kept {
+	kept, _ := f.sub.(Kept)
+	return kept
 }
 
 func (f *feed[S, T]) Taken() bool      { return len(f.out) == 0 }
@@ -120,14 +134,23 @@ func (f *feed[S, T]) run(ctx context.Context) {
 			}
 			continue
 		}
-		value, err := f.convert(f.one[0])
-		if err != nil {
-			continue
-		}
-		select {
-		case f.out <- value:
-		case <-ctx.Done():
+		f.send(ctx, f.one[0])
+		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+func (f *feed[S, T]) send(ctx context.Context, ev Event[S]) {
+	if ev.Done != nil {
+		defer ev.Done()
+	}
+	value, err := f.convert(ev)
+	if err != nil {
+		return
+	}
+	select {
+	case f.out <- value:
+	case <-ctx.Done():
 	}
 }

@@ -200,8 +200,11 @@ func (x *execution) event() (result []byte, _ live.State) {
 	if state != live.Fed {
 		return nil, state
 	}
-	if item.Err != nil {
-		return encodeResult(&graphql.Response{Errors: x.present(item.Err)}, item.Gap, x.limit), live.Fed
+	if item.Done != nil {
+		defer item.Done()
+	}
+	if err := x.feed.Put(); err != nil {
+		return encodeResult(&graphql.Response{Errors: x.present(err)}, item.Gap, x.limit), live.Fed
 	}
 	response := x.respond(x.respCtx)
 	switch {

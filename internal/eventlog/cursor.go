@@ -1,0 +1,94 @@
+package eventlog
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"sync/atomic"
+
+	"github.com/sluice-gateway/sluice/internal/live"
+)
+
+// CodeCursorInvalid refuses a cursor that this log did not give for this topic.
+const CodeCursorInvalid = "CURSOR_INVALID"
+
+// A cursor is opaque to clients: base64url of
+//
+//	version (1 byte) | store's id (8) | position (8 + 8) | signature (16)
+//
+// The signature is HMAC-SHA256, cut to 128 bits, of all before it and of the
+// topic, which the cursor does not hold. It means "after this event".
+const (
+	cursorVersion = 1
+	cursorSigned  = 1 + 8 + 16
+	cursorBytes   = cursorSigned + 16
+)
+
+var cursorText = base64.RawURLEncoding.Strict()
+
+// cursors seals positions and opens what clients send.
+type cursors struct {
+	store  Store
+	secret string
+	known  atomic.Pointer[Identity] // the store's, when last asked
+}
+
+// identity asks the store who it is. It keeps the answer for seal, which cannot
+// wait.
+func (c *cursors) identity(ctx context.Context) (Identity, error) {
+	id, err := c.store.Identity(ctx)
+	if err != nil {
+		return Identity{}, err
+	}
+	if known := c.known.Load(); known == nil || *known != id {
+		c.known.Store(&id)
+	}
+	return id, nil
+}
+
+// seal makes a cursor. Every entry was read after the identity was.
+func (c *cursors) seal(topic string, p live.Position) string {
+	id := c.known.Load()
+	if id == nil {
+		return ""
+	}
+	b := make([]byte, 0, cursorBytes)
+	b = append(b, cursorVersion)
+	b = append(b, id.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, p.Hi)
+	b = binary.BigEndian.AppendUint64(b, p.Lo)
+	return cursorText.EncodeToString(append(b, c.sign(*id, topic, b)...))
+}
+
+func (c *cursors) sign(id Identity, topic string, signed []byte) []byte {
+	key := id.Key[:]
+	if c.secret != "" {
+		key = []byte(c.secret)
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("sluice cursor\x00"))
+	mac.Write(signed)
+	mac.Write([]byte(topic))
+	return mac.Sum(nil)[:16]
+}
+
+// open reads a cursor of a topic.
+func (c *cursors) open(ctx context.Context, topic, cursor string) (live.Position, error) {
+	id, err := c.identity(ctx)
+	if err != nil {
+		return live.Position{}, err
+	}
+	b, err := cursorText.DecodeString(cursor)
+	if err != nil || len(b) != cursorBytes || b[0] != cursorVersion {
+		return live.Position{}, live.Errorf(CodeCursorInvalid, "%.60q is not a cursor: use one that this gateway gave, unchanged.", cursor)
+	}
+	if [8]byte(b[1:9]) != id.ID {
+		return live.Position{}, live.Errorf(CodeCursorInvalid, "This cursor belongs to another event log, or to this one before it was emptied: subscribe without a cursor.")
+	}
+	if !hmac.Equal(b[cursorSigned:], c.sign(id, topic, b[:cursorSigned])) {
+		return live.Position{}, live.Errorf(CodeCursorInvalid, "This cursor was given for something else, or has been changed: use one of the same subscription, unchanged.")
+	}
+	return live.Position{Hi: binary.BigEndian.Uint64(b[9:]), Lo: binary.BigEndian.Uint64(b[17:])}, nil
+}
