@@ -22,6 +22,14 @@ import (
 // stream answers a subscription.
 func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) {
 	limits := t.engine.Config()
+	asked, err := gqlws.ParseAsked(opCtx.Extensions)
+	if err != nil {
+		t.refuse(w, typeEvents, bad("%s.", err))
+		return
+	}
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		asked.Resume = last // an EventSource that comes back
+	}
 	release, ok := limits.Admit(r)
 	if !ok {
 		t.refuse(w, typeEvents, &failure{
@@ -31,7 +39,7 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return
 	}
 	defer release()
-	results := t.engine.Subscribe(ctx, exec, opCtx)
+	results := t.engine.Subscribe(ctx, exec, opCtx, asked)
 	defer results.Close()
 	keepAlive := time.NewTicker(limits.PingEvery)
 	defer keepAlive.Stop()
@@ -92,11 +100,16 @@ func (s eventStream) forward(results *gqlws.Results) (open bool) {
 	}
 }
 
-// appendNext appends a result as an event.
-func appendNext(b, result []byte) []byte {
-	b = append(b, "event: next\ndata: "...)
+// appendNext appends a result as an event. Its id is what the client sends as
+// Last-Event-ID when it comes back.
+func appendNext(b []byte, result gqlws.Result) []byte {
+	b = append(b, "event: next\n"...)
+	if result.Cursor != "" {
+		b = append(append(append(b, "id: "...), result.Cursor...), '\n')
+	}
+	b = append(b, "data: "...)
 	begin := len(b)
-	b = append(b, result...)
+	b = append(b, result.JSON...)
 	// A line break would end the data. In JSON it can only be white space between
 	// two tokens, such as gqlgen puts behind a value of a map scalar.
 	for i, c := range b[begin:] {

@@ -83,7 +83,7 @@ func (s *tailSub[K, T]) miss(trimmed *Trimmed) (wake func()) {
 		s.ended, s.err = true, TooOld(s.tail.cfg.Cursor(s.key, trimmed.Through))
 		return s.takeWake()
 	}
-	s.pos, s.gap = trimmed.Through, s.gap.merge(Gap{Reason: GapOverflow})
+	s.pos, s.gap = trimmed.Through, s.gap.Merge(Gap{Reason: GapOverflow})
 	s.held = nil
 	s.request()
 	return func() {}
@@ -178,7 +178,7 @@ func (s *tailSub[K, T]) append(ev Event[T]) {
 	if s.gap != nil {
 		gap := s.gap
 		if ev.Gap != nil {
-			gap = gap.merge(*ev.Gap)
+			gap = gap.Merge(*ev.Gap)
 		}
 		ev.Gap, s.gap = gap, nil
 	}

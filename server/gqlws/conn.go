@@ -257,7 +257,12 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		c.refuse(id, "TOO_MANY_SUBSCRIPTIONS", "This connection has %d active operations, which is the most it may have: complete one, or open another connection.", c.t.cfg.Operations)
 		return
 	}
-	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+	asked, err := ParseAsked(params.Extensions)
+	if err != nil {
+		c.refuse(id, "BAD_REQUEST", "%s.", err)
+		return
+	}
+	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id), asked: asked}
 	ctx := c.ctx // a repeated connection_init of the old protocol replaces it
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -283,10 +288,32 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 		return
 	}
 	op.policy = overflowOf(opCtx)
-	source := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
+	leave, errs := c.t.enter(ctx, c.exec, opCtx)
+	if errs != nil {
+		c.finish(op, c.protocol.ending(op.id, errs)...)
+		return
+	}
+	c.mu.Lock()
+	over := c.ops[op.id] != op
+	if !over {
+		op.leave = leave
+	}
+	c.mu.Unlock()
+	if over { // ended before it could leave
+		if leave != nil {
+			leave()
+		}
+		return
+	}
+	source, refusal := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
+	if refusal != nil {
+		c.t.cfg.Refused(refusal.Extensions["code"].(string))
+		c.finish(op, c.protocol.failure(op.id, gqlerror.List{refusal}))
+		return
+	}
 	c.mu.Lock()
 	op.source = source
-	over := c.ops[op.id] != op
+	over = c.ops[op.id] != op
 	c.mu.Unlock()
 	if over { // ended before there was a source to stop
 		source.stop()
@@ -320,10 +347,13 @@ func (c *conn) stop(id string) bool {
 	}
 	delete(c.ops, id)
 	op.silenced.Store(true)
-	source := op.source
+	source, leave := op.source, op.leave
 	c.mu.Unlock()
 	if source != nil { // else open stops it
 		source.stop()
+	}
+	if leave != nil {
+		leave()
 	}
 	return true
 }
@@ -341,7 +371,11 @@ func (c *conn) finish(op *operation, last ...[]byte) {
 	for _, m := range last {
 		results = append(results, c.out.offer(frame{op: op, head: m}))
 	}
+	leave := op.leave
 	c.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
 	for _, result := range results {
 		c.after(result)
 	}
@@ -350,16 +384,19 @@ func (c *conn) finish(op *operation, last ...[]byte) {
 func (c *conn) endOperations() {
 	c.mu.Lock()
 	c.ended = true
-	var sources []source
+	var ends []func()
 	for _, op := range c.ops {
 		if op.source != nil { // else open stops it
-			sources = append(sources, op.source)
+			ends = append(ends, op.source.stop)
+		}
+		if op.leave != nil {
+			ends = append(ends, op.leave)
 		}
 	}
 	c.ops = nil
 	c.mu.Unlock()
-	for _, s := range sources {
-		s.stop()
+	for _, end := range ends {
+		end()
 	}
 	c.cancel()
 }
@@ -379,14 +416,14 @@ func (c *conn) keepAlive(now time.Time) {
 // deliver brings results of an operation on their way: by a write of the
 // calling worker where nothing waits and the socket takes it at once, else
 // through the outbox.
-func (c *conn) deliver(op *operation, results [][]byte) {
+func (c *conn) deliver(op *operation, results []result) {
 	missed, claimed := uint64(0), false
 	if c.direct != nil {
 		missed, claimed = c.out.claim(op)
 	}
 	if !claimed {
-		for _, body := range results {
-			c.send(frame{op: op, head: op.head, body: body, tail: resultTail})
+		for _, r := range results {
+			c.send(op.frame(r))
 		}
 		return
 	}
@@ -397,8 +434,8 @@ func (c *conn) deliver(op *operation, results [][]byte) {
 	buf := batches.Get().(*[]byte)
 	defer batches.Put(buf)
 	batch := (*buf)[:0]
-	for _, body := range results {
-		batch = frame{head: op.head, body: body, tail: resultTail, missed: missed}.append(batch)
+	for _, r := range results {
+		batch = op.frame(r).missing(missed).append(batch)
 		missed = 0
 	}
 	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
@@ -481,6 +518,9 @@ func (c *conn) flush() {
 	socket := c.ws.NetConn()
 	for {
 		batch, frames, last := c.out.take(*buf)
+		for _, goOn := range c.out.takeWaiters() {
+			goOn()
+		}
 		if len(batch) == 0 {
 			return
 		}

@@ -82,6 +82,12 @@ type Config struct {
 	// [accepts everybody].
 	Init func(ctx context.Context, payload json.RawMessage) (_ context.Context, ack map[string]any, _ error)
 
+	// Join is asked before each subscription of a client begins, also where many
+	// share one execution; ctx is the one that Init returned, or the request's.
+	// An error refuses the subscription; leave, if not nil, is called once when
+	// it has ended [everybody joins].
+	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
+
 	// Admit takes a place for a socket before the upgrade; release gives it back
 	// once the socket is gone. Without a place the client is answered 503
 	// [always admits].

@@ -24,7 +24,10 @@ func startEngine(t *testing.T, cfg Config) *engine {
 	t.Helper()
 	s := newTestSchema()
 	e := &engine{s, New(cfg), executor.New(s)}
-	t.Cleanup(func() { _ = e.transport.Shutdown(context.Background()) })
+	t.Cleanup(func() {
+		_ = e.transport.Shutdown(context.Background())
+		s.log.tail.Close()
+	})
 	return e
 }
 
@@ -35,7 +38,7 @@ func (e *engine) subscribe(t *testing.T, document string) *Results {
 	if errs != nil {
 		t.Fatal(errs)
 	}
-	r := e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx)
+	r := e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx, Asked{})
 	t.Cleanup(r.Close)
 	return r
 }
@@ -54,7 +57,7 @@ func take(t *testing.T, r *Results, n int) (results []string, open bool) {
 	for {
 		batch, open := r.Take()
 		for _, result := range batch {
-			results = append(results, string(result))
+			results = append(results, string(result.JSON))
 		}
 		if !open || len(results) >= n {
 			return results, open
