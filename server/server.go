@@ -12,8 +12,9 @@
 // engine and under the same limits as over a WebSocket, one to a response, so an
 // EventSource and curl can follow it.
 //
-// Every door but the two health checks is behind Access. Shutdown ends the
-// sockets, which http.Server does not know any more once they are upgraded.
+// Every door but the two health checks is behind Access. Drain and Shutdown end
+// the sockets, which http.Server does not know any more once they are upgraded,
+// and the event streams.
 package server
 
 import (
@@ -23,7 +24,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -75,7 +75,6 @@ type Server struct {
 	started   time.Time
 	bodyWait  time.Duration
 	refusals  refusals
-	draining  atomic.Bool
 }
 
 // New makes a Server, or says what is wrong with the schema. Its sockets' workers run until Shutdown.
@@ -134,12 +133,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.Serve
 // GraphQL is the GraphQL door alone, on every path: the course's port 8081.
 func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
 
-// Shutdown makes the gateway unready and closes every socket as
-// gqlws.Transport.Shutdown does.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	return s.sockets.Shutdown(ctx)
-}
+// Drain makes the gateway unready, then tells its sockets and streams to leave,
+// as gqlws.Transport.Drain does. Requests are answered as before.
+func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
+
+// Shutdown drains the gateway, unless that has been done, and waits for its
+// sockets and streams, as gqlws.Transport.Shutdown does.
+func (s *Server) Shutdown(ctx context.Context) error { return s.sockets.Shutdown(ctx) }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -155,7 +155,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 			status, code = "a broker is away", http.StatusServiceUnavailable
 		}
 	}
-	if s.draining.Load() {
+	if s.sockets.Draining() {
 		status, code = "draining", http.StatusServiceUnavailable
 	}
 	writeJSON(w, code, map[string]any{"status": status, "bridges": brokers})

@@ -225,7 +225,7 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("got %d %s", status, body)
 	}
 	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
-	g.draining.Store(true)
+	g.Drain(t.Context())
 	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("got %d %s", status, body)
 	}

@@ -22,6 +22,10 @@ import (
 // stream answers a subscription.
 func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) {
 	limits := t.engine.Config()
+	if t.engine.Draining() {
+		t.turnAway(w, r)
+		return
+	}
 	asked, err := gqlws.ParseAsked(opCtx.Extensions)
 	if err != nil {
 		t.refuse(w, typeEvents, bad("%s.", err))
@@ -56,6 +60,23 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 			open = false
 		}
 	}
+}
+
+// turnAway refuses a stream while the gateway drains. EventSource, which always
+// sends a GET, gives up for good on any status but 200, and comes back after a
+// stream that was cut: so it gets one.
+func (t overHTTP) turnAway(w http.ResponseWriter, r *http.Request) {
+	const code = "SHUTTING_DOWN"
+	if r.Method != http.MethodGet {
+		t.refuse(w, typeEvents, &failure{
+			status: http.StatusServiceUnavailable, code: code, retryAfter: "5",
+			message: "The gateway is restarting: subscribe again in a moment.",
+		})
+		return
+	}
+	limits := t.engine.Config()
+	limits.Refused(code)
+	_ = newEventStream(w, limits.WriteDeadline).write(appendEnding(nil, &gqlws.ServiceRestart))
 }
 
 // eventStream is a response that sends events.

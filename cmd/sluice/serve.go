@@ -34,17 +34,30 @@ import (
 //	MQTT   (embedded or MQTT_BROKER_URL) ─ mqttbridge ──┼─ graph ─ server ─ :8080
 //	rooms  ─────────────────────────────────────────────┘               └─ :8081
 //
-// What is made later is closed earlier.
+// What is made later is closed earlier, also when a later part cannot be made.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
 	var closing stack
 	defer func() { err = errors.Join(err, closing.closeAll()) }()
 	logger := newLogger(cfg, stderr)
 
-	main, err := listen(ctx, cfg.Addr)
+	main, err := listen(ctx, "--addr", cfg.Addr, &closing)
 	if err != nil {
 		return err
 	}
-	closing.add(func() error { return ignoreClosed(main.Close()) })
+	opened := addresses{main: main.Addr().String()}
+	var course, debug net.Listener
+	if cfg.coursePorts() {
+		if course, err = listen(ctx, "--no-course-ports", courseGraphQL, &closing); err != nil {
+			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
+		} else {
+			opened.course = course.Addr().String()
+		}
+	}
+	if cfg.DebugAddr != "" {
+		if debug, err = listen(ctx, "--debug-addr", cfg.DebugAddr, &closing); err != nil {
+			return err
+		}
+	}
 
 	brokers, err := connect(cfg, logger, &closing)
 	if err != nil {
@@ -76,44 +89,34 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		expvar.Publish("sluice_refusals", expvar.Func(func() any { return gateway.Refusals() }))
 	}
 
+	var servers []*http.Server
 	var work sync.WaitGroup
+	background, stopBackground := context.WithCancel(ctx)
+	closing.add(func() error {
+		stopBackground()
+		drain(time.Duration(cfg.limits.drain), logger, gateway, servers, &work)
+		return nil
+	})
 	failed := make(chan error, 3)
-	listenOn := func(ln net.Listener, h http.Handler) *http.Server {
+	serveOn := func(ln net.Listener, h http.Handler) {
+		if ln == nil {
+			return
+		}
 		srv := newHTTPServer(cfg, h, logger)
+		servers = append(servers, srv)
 		work.Go(func() {
 			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serving %s: %w", ln.Addr(), err)
 			}
 		})
-		return srv
 	}
-	servers := []*http.Server{listenOn(main, gateway)}
-	opened := addresses{main: main.Addr().String()}
-	if cfg.coursePorts() {
-		if course, err := listen(ctx, courseGraphQL); err != nil {
-			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
-		} else {
-			servers = append(servers, listenOn(course, gateway.GraphQL()))
-			opened.course = course.Addr().String()
-		}
-	}
-	if cfg.DebugAddr != "" {
-		debug, err := listen(ctx, cfg.DebugAddr)
-		if err != nil {
-			return err
-		}
-		servers = append(servers, listenOn(debug, http.DefaultServeMux))
-	}
-
-	background, stopBackground := context.WithCancel(ctx)
+	serveOn(main, gateway)
+	serveOn(course, gateway.GraphQL())
+	serveOn(debug, http.DefaultServeMux)
 	if cfg.demo() {
 		work.Go(func() { demo(background, logger, room, brokers.mqtt, brokers.redis) })
 	}
 	work.Go(func() { giveBackMemory(background) })
-	closing.add(func() error {
-		stopBackground()
-		return drain(cfg, logger, gateway, servers, &work)
-	})
 
 	if cfg.AddrFile != "" {
 		if err := writeAddr(cfg.AddrFile, opened.main); err != nil {
@@ -134,22 +137,27 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 // courseGraphQL is where the course's GraphQL server lives.
 const courseGraphQL = "127.0.0.1:8081"
 
-// drain closes sockets with a Close frame, lets requests finish, and waits for
-// every goroutine of serve.
-func drain(cfg config, logger *slog.Logger, gateway *server.Server, servers []*http.Server, work *sync.WaitGroup) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.limits.drain))
+// drain lets clients go, and waits for every goroutine of serve. The listeners
+// stay open while sockets are told to leave, for health checks and for those who
+// are told to come later. Then requests may finish while sockets close; what is
+// left after limit is dropped.
+func drain(limit time.Duration, logger *slog.Logger, gateway *server.Server, servers []*http.Server, work *sync.WaitGroup) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := gateway.Shutdown(ctx); err != nil {
-		logger.Warn("some sockets did not close in time", "error", err)
-	}
 	for _, srv := range servers {
-		if err := srv.Shutdown(ctx); err != nil {
-			logger.Warn("some requests did not finish in time", "error", err)
-			_ = srv.Close()
-		}
+		srv.SetKeepAlivesEnabled(false) // a client's next request looks for another instance
+	}
+	gateway.Drain(ctx)
+	work.Go(func() { _ = gateway.Shutdown(ctx) }) // the log says how many did not go in time
+	for _, srv := range servers {
+		work.Go(func() {
+			if err := srv.Shutdown(ctx); err != nil {
+				logger.Warn("some requests did not finish in time", "error", err)
+				_ = srv.Close()
+			}
+		})
 	}
 	work.Wait()
-	return nil
 }
 
 func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server {
@@ -162,14 +170,16 @@ func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server
 	}
 }
 
-func listen(ctx context.Context, addr string) (net.Listener, error) {
+// listen opens an address that flag chooses, until closing.
+func listen(ctx context.Context, flag, addr string, closing *stack) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("%w: is another program using it? --addr chooses another address; port 0 picks a free one", err)
+			return nil, fmt.Errorf("%w: is another program using it? %s chooses another address; port 0 picks a free one", err, flag)
 		}
 		return nil, err
 	}
+	closing.add(func() error { return ignoreClosed(ln.Close()) })
 	return ln, nil
 }
 
@@ -266,7 +276,11 @@ func writeAddr(path, addr string) error {
 	if err := os.WriteFile(path+".tmp", []byte(addr+"\n"), 0o644); err != nil {
 		return fmt.Errorf("--addr-file: %w", err)
 	}
-	return os.Rename(path+".tmp", path)
+	if err := os.Rename(path+".tmp", path); err != nil {
+		_ = os.Remove(path + ".tmp")
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	return nil
 }
 
 func newLogger(cfg config, stderr io.Writer) *slog.Logger {

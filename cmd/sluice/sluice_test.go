@@ -16,6 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -218,6 +220,47 @@ func TestTakenPortIsNamed(t *testing.T) {
 	err = run(t.Context(), []string{"--addr", ln.Addr().String()}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), ln.Addr().String()) || !strings.Contains(err.Error(), "--addr chooses another") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Whatever fails after the first port was opened: nothing runs on, and no port
+// stays open.
+func TestStartThatFailsReleasesWhatWasOpened(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	folder := t.TempDir()
+	tests := []struct {
+		name, want string
+		args       []string
+	}{
+		{"the debug port is taken", "--debug-addr chooses another", []string{"--debug-addr", taken.Addr().String()}},
+		{"a broker's URL is malformed", "--redis-url", []string{"--redis-url", "http://redis"}},
+		{"a rule is malformed", "--mqtt-allow", []string{"--mqtt-allow", "a/#/b"}},
+		{"an origin is malformed", "--origin", []string{"--origin", "app.example"}},
+		{"the address cannot be written", "--addr-file", []string{"--addr-file", filepath.Join(t.TempDir(), "no", "addr")}},
+		{"the address cannot be moved to its place", "--addr-file", []string{"--addr-file", folder}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			addr := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
+			args := append([]string{"--addr", addr, "--no-course-ports", "--log-level", "error"}, test.args...)
+			if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("it ended with %v, want it to say %s", err, test.want)
+			}
+			goleak.VerifyNone(t, before)
+			again, err := net.Listen("tcp", addr)
+			if err != nil {
+				t.Fatalf("its port is not free: %v", err)
+			}
+			again.Close()
+		})
+	}
+	if _, err := os.Stat(folder + ".tmp"); err == nil {
+		t.Error("half of the address file is left")
 	}
 }
 

@@ -88,9 +88,23 @@ type gateway struct {
 	lines  int // how many the attack may add to the log
 }
 
-// start runs a gateway with these limits, NAME=VALUE, and lets the package
+// start launches a gateway with these limits, NAME=VALUE, and lets the package
 // comment's questions be asked when the test ends.
 func start(t *testing.T, limits ...string) *gateway {
+	t.Helper()
+	g := launch(t, limits...)
+	g.probe = startProbe(t, g)
+	g.probe.served(t)
+	g.before = g.figures(t)
+	g.resetPeak(t)
+	began := g.log.lines()
+	g.probe.watch()
+	t.Cleanup(func() { g.judge(t, began) }) // after what the attack cleans up, which comes later
+	return g
+}
+
+// launch runs a gateway with brokers of its own.
+func launch(t *testing.T, limits ...string) *gateway {
 	t.Helper()
 	if !enabled {
 		t.Skip("attacks on the gateway run by make test-hostile")
@@ -111,14 +125,6 @@ func start(t *testing.T, limits ...string) *gateway {
 		t.Fatal(token.Error())
 	}
 	t.Cleanup(func() { g.mqtt.Disconnect(0) })
-
-	g.probe = startProbe(t, g)
-	g.probe.served(t)
-	g.before = g.figures(t)
-	g.resetPeak(t)
-	began := g.log.lines()
-	g.probe.watch()
-	t.Cleanup(func() { g.judge(t, began) }) // after what the attack cleans up, which comes later
 	return g
 }
 

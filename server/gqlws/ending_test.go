@@ -240,7 +240,7 @@ func TestConnectionsThatOpenDuringShutdown(t *testing.T) {
 		t2.reserve()
 		t2.add(a)
 		t2.mu.Lock()
-		t2.closing = true
+		t2.draining = true
 		t2.mu.Unlock()
 		var wg sync.WaitGroup
 		waiting := make(chan struct{})

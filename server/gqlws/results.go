@@ -2,6 +2,7 @@ package gqlws
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -24,7 +25,7 @@ type Results struct {
 	t      *Transport
 	asked  Asked
 	source source
-	leave  func()        // of Config.Join; may be nil
+	onEnd  func()        // Config.Join's leave; may be nil
 	news   chan struct{} // room for one
 	paced  atomic.Bool   // it is waited for, so nothing is too much
 
@@ -47,7 +48,7 @@ type Result struct {
 
 // Subscribe runs a subscription that has been validated. ctx is the parent of
 // the resolvers'. The caller takes the results and calls Close in the end. On a
-// transport that is shutting down they end at once with ServiceRestart.
+// transport that drains they end at once with ServiceRestart.
 func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, asked Asked) *Results {
 	r := &Results{t: t, asked: asked, news: make(chan struct{}, 1)}
 	if !t.results.add(r) {
@@ -61,7 +62,7 @@ func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, o
 		return r
 	}
 	if leave != nil {
-		r.leave = sync.OnceFunc(leave)
+		r.onEnd = sync.OnceFunc(leave)
 	}
 	source, err := t.subscribe(ctx, exec, opCtx, r, &t.results.work)
 	if err != nil {
@@ -149,8 +150,8 @@ func (r *Results) Ending() *Ending {
 func (r *Results) Close() {
 	r.finish(nil)
 	r.stop()
-	if r.leave != nil {
-		r.leave()
+	if r.onEnd != nil {
+		r.onEnd()
 	}
 	r.t.results.forget(r)
 }
@@ -239,20 +240,21 @@ func (r *Results) tell() {
 	}
 }
 
-// resultSet is the Results of a transport. The zero value is empty.
+// resultSet is the Results of a transport that are open.
 type resultSet struct {
-	mu     sync.Mutex
-	open   map[*Results]struct{}
-	closed bool
-	work   sync.WaitGroup // operations with a goroutine
+	mu      sync.Mutex
+	open    map[*Results]struct{}
+	refuses bool           // there are no new ones …
+	empty   chan struct{}  // … and, closed, no old ones
+	work    sync.WaitGroup // operations with a goroutine
 }
 
-// add reports whether the set is still open; work may be added to then, until
+// add reports whether the set takes new ones; work may be added to then, until
 // the Results are closed.
 func (s *resultSet) add(r *Results) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.refuses {
 		return false
 	}
 	if s.open == nil {
@@ -266,7 +268,13 @@ func (s *resultSet) add(r *Results) bool {
 func (s *resultSet) forget(r *Results) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.open[r]; !ok {
+		return
+	}
 	delete(s.open, r)
+	if s.refuses && len(s.open) == 0 {
+		close(s.empty)
+	}
 }
 
 func (s *resultSet) len() int {
@@ -275,18 +283,15 @@ func (s *resultSet) len() int {
 	return len(s.open)
 }
 
-// close ends all Results and waits for their goroutines. It does not wait for
-// the callers, who learn it from Take.
-func (s *resultSet) close() {
+// refuse takes no new ones from now on and lists those that are open.
+func (s *resultSet) refuse() []*Results {
 	s.mu.Lock()
-	s.closed = true
-	open := make([]*Results, 0, len(s.open))
-	for r := range s.open {
-		open = append(open, r)
+	defer s.mu.Unlock()
+	if !s.refuses {
+		s.refuses = true
+		if len(s.open) == 0 {
+			close(s.empty)
+		}
 	}
-	s.mu.Unlock()
-	for _, r := range open {
-		r.interrupt(ServiceRestart)
-	}
-	s.work.Wait()
+	return slices.Collect(maps.Keys(s.open))
 }

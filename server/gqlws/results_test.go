@@ -154,12 +154,15 @@ func TestShutdownEndsResultsBehindThoseThatWait(t *testing.T) {
 	e.await(t, 1)
 	e.publish("a", "last")
 	<-r.News() // "last" waits
-	if err := e.transport.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
+	done := make(chan error, 1)
+	go func() { done <- e.transport.Shutdown(t.Context()) }()
 	got, open := take(t, r, 100)
 	if len(got) != 1 || open || *r.Ending() != ServiceRestart {
 		t.Errorf("got %s, open: %t, ending: %v", got, open, r.Ending())
+	}
+	r.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 	e.await(t, 0)
 	late := e.subscribe(t, `subscription { private(topic: "a") }`)
