@@ -93,6 +93,7 @@ func (g *piped) end() {
 	close(g.listener.c)
 	g.work.Wait()
 	g.srv.Close()
+	g.log.tail.Close()
 }
 
 func (g *piped) dial() (*websocket.Conn, *http.Response, error) {
