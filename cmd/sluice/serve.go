@@ -79,9 +79,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	var work sync.WaitGroup
 	failed := make(chan error, 3)
 	listenOn := func(ln net.Listener, h http.Handler) *http.Server {
-		srv := newHTTPServer(cfg, h, logger)
+		srv := gateway.HTTPServer(h)
 		work.Go(func() {
-			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(gateway.Watch(ln)); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serving %s: %w", ln.Addr(), err)
 			}
 		})
@@ -120,6 +120,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 			return err
 		}
 	}
+	opened.main = called(cfg.Addr, opened.main)
 	greet(stdout, cfg, opened, brokers)
 
 	select {
@@ -150,16 +151,6 @@ func drain(cfg config, logger *slog.Logger, gateway *server.Server, servers []*h
 	}
 	work.Wait()
 	return nil
-}
-
-func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: time.Duration(cfg.limits.headerWait),
-		IdleTimeout:       time.Duration(cfg.limits.httpIdle),
-		MaxHeaderBytes:    int(cfg.limits.headerBytes),
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // clients' doing
-	}
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -292,6 +283,14 @@ func isTerminal(w io.Writer) bool {
 type addresses struct {
 	main, course string
 	skipped      []string
+}
+
+// called is an address under the name that the user gave to it, with the port
+// that was opened. Without a name it is one that this machine answers to.
+func called(given, opened string) string {
+	host, _, _ := net.SplitHostPort(given)
+	_, port, _ := net.SplitHostPort(opened)
+	return net.JoinHostPort(cmp.Or(host, "localhost"), port)
 }
 
 // greet says what runs where and what to try.
