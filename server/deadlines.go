@@ -144,6 +144,8 @@ type watchedConn struct {
 	stage atomic.Int32
 }
 
+var _ syscall.Conn = (*watchedConn)(nil) // else sockets could not be written to directly
+
 // The stages of a connection.
 const (
 	fresh int32 = iota // waits for the first request, which should come at once

@@ -104,7 +104,7 @@ func (l *limits) set(name, value string) error {
 		}
 		names = append(names, limit.name)
 	}
-	return fmt.Errorf("limit %q is not known; there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("limit %q is not known: did you mean %s? There are %s", name, nearest(name, names), strings.Join(names, ", "))
 }
 
 func (l *limits) topics() bridges.TopicLimits {
@@ -227,4 +227,10 @@ func (d *durationValue) set(s string) error {
 	return nil
 }
 
-func (d *durationValue) String() string { return time.Duration(*d).String() }
+func (d *durationValue) String() string {
+	s := time.Duration(*d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
+}

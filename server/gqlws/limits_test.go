@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +48,11 @@ func onFakeTime(t *testing.T, cfg Config, f func(t *testing.T, c *client, counts
 		serving.Go(func() { _ = srv.Serve(pipes) })
 		near, far := net.Pipe()
 		pipes.c <- far
-		ws, _, err := websocket.NewClient(near, &url.URL{Scheme: "ws", Host: "x", Path: "/"}, http.Header{"Sec-WebSocket-Protocol": {TransportWS}}, 0, 0)
+		dialer := websocket.Dialer{
+			Subprotocols:   []string{TransportWS},
+			NetDialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+		}
+		ws, _, err := dialer.Dial("ws://x/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
