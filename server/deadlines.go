@@ -65,6 +65,7 @@ func limitHeaders(limit int, count func(code string), next http.Handler) http.Ha
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n := headerBytes(r); n > limit {
 			count("HEADERS_TOO_LARGE")
+			w.Header().Set("Connection", "close") // as net/http does
 			refuse(w, http.StatusRequestHeaderFieldsTooLarge, "HEADERS_TOO_LARGE",
 				fmt.Sprintf("The request's first line and headers have %d bytes: at most %d are accepted. A long document goes into the body of a POST.", n, limit))
 			return
@@ -190,21 +191,21 @@ var refusedHeaders = []byte("HTTP/1.1 431 Request Header Fields Too Large\r\nCon
 
 // Write implements net.Conn.
 func (c *watchedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	switch {
-	case c.stage.Load() == over:
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.giveUp("WRITE_TIMEOUT")
-	case bytes.HasPrefix(b, refusedHeaders):
+	if bytes.HasPrefix(b, refusedHeaders) {
 		c.giveUp("HEADERS_TOO_LARGE")
+	}
+	n, err := c.Conn.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.giveUp("WRITE_TIMEOUT")
 	}
 	return n, err
 }
 
 // giveUp counts once: net/http may try again before it closes.
 func (c *watchedConn) giveUp(code string) {
-	c.stage.Store(over)
-	c.count(code)
+	if c.stage.Swap(over) != over {
+		c.count(code)
+	}
 }
 
 // CloseWrite is for net/http, which lets a client read why it is refused, and
