@@ -182,6 +182,24 @@ func TestWriteDeadlineToTheInstant(t *testing.T) {
 	})
 }
 
+func TestSlowEventStreamIsToldTheLimit(t *testing.T) {
+	limits := func(l *Limits) { l.WebSocket.QueueBytes, l.WebSocket.WriteDeadline = 1000, time.Minute }
+	onFakeTime(t, limits, func(t *testing.T, c *pipeClient) {
+		c.send("GET /graphql?query=subscription%7BmqttMessages(topic:%22demo/a%22)%7Bpayload%7D%7D HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+		until(t, c.g.mqtt, "demo/a")
+		for range 3 { // none of which is read
+			if _, err := c.g.mqtt.Publish(t.Context(), bridges.Publication{Topic: "demo/a", Payload: []byte(strings.Repeat("x", 600))}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if text := c.answered(200); !strings.HasSuffix(text, ": Slow consumer: events came faster than they were read (at most 1000 bytes may wait)\n\n") {
+			t.Errorf("got %q", text)
+		}
+		c.g.counted(t, map[string]uint64{"4413": 1})
+	})
+}
+
 // Who goes by himself was not refused anything, at whatever stage.
 func TestClientsThatLeaveAreNotCounted(t *testing.T) {
 	for _, opening := range []string{
