@@ -51,10 +51,13 @@ type Config struct {
 
 // Limits bound what comes in over HTTP and over GraphQL.
 type Limits struct {
-	BodyBytes int64         // of a POST
-	BodyWait  time.Duration // for a POST's body
-	Document  DocumentLimits
-	WebSocket gqlws.Config // its limits alone
+	HeaderBytes int           // of a request's first line and headers
+	HeaderWait  time.Duration // for them
+	Idle        time.Duration // of a connection, between two requests
+	BodyBytes   int64         // of a POST
+	BodyWait    time.Duration // for a POST's body
+	Document    DocumentLimits
+	WebSocket   gqlws.Config // its limits alone
 
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
@@ -73,7 +76,8 @@ type Server struct {
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
-	bodyWait  time.Duration
+	limits    Limits
+	logger    *slog.Logger
 	refusals  refusals
 }
 
@@ -85,7 +89,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		mux: http.NewServeMux(), access: cfg.Access, clients: newClients(cfg.Limits, cfg.Proxies),
-		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), bodyWait: cfg.Limits.BodyWait,
+		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), limits: cfg.Limits, logger: cfg.Logger,
 	}
 	if s.upstreams == nil {
 		s.upstreams = func() int { return 0 }
@@ -108,7 +112,8 @@ func New(cfg Config) (*Server, error) {
 
 // bounded is what stands before every door.
 func (s *Server) bounded(next http.Handler) http.Handler {
-	return withDeadlines(s.bodyWait, s.sockets.Config().WriteDeadline, closeChunked(next))
+	next = limitHeaders(s.limits.HeaderBytes, s.refusals.add, closeChunked(next))
+	return withDeadlines(s.limits.BodyWait, s.sockets.Config().WriteDeadline, next)
 }
 
 func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Handler {
@@ -119,7 +124,7 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 	h.SetParserTokenLimit(cfg.Limits.Document.Tokens)
 	h.SetErrorPresenter(graph.Present(cfg.Logger, s.refusals.add))
 	h.SetRecoverFunc(graph.Recover)
-	h.Use(newDocumentGuard(cfg.Limits.Document))
+	h.Use(newDocumentGuard(cfg.Limits.Document, s.sockets.Config().PayloadBytes, s.refusals.add))
 	h.Use(publishing{s.clients})
 	if cfg.Introspection {
 		h.Use(extension.Introspection{})

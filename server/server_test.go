@@ -50,6 +50,22 @@ type gateway struct {
 // start starts one; change may alter its configuration.
 func start(t *testing.T, change ...func(*Config)) *gateway {
 	t.Helper()
+	g := build(t, change...)
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config, srv.Listener = g.HTTPServer(g), g.Watch(srv.Listener)
+	srv.Start()
+	g.url = srv.URL
+	t.Cleanup(func() {
+		_ = g.stop()
+		srv.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return g
+}
+
+// build makes one that nobody can reach.
+func build(t *testing.T, change ...func(*Config)) *gateway {
+	t.Helper()
 	g := &gateway{
 		mqtt: bridges.NewMemory(bridges.MemoryConfig{}), redis: bridges.NewMemory(bridges.MemoryConfig{}),
 		states: new(bridges.States), log: new(bytes.Buffer),
@@ -68,7 +84,7 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 	guard := bridges.Guard{Topics: bridges.DefaultTopicLimits, PublishBytes: 1000}
 	cfg := Config{
 		Logger: slog.New(slog.NewTextHandler(g.log, nil)), Access: access, Introspection: true,
-		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
+		Limits: Limits{HeaderBytes: 16 << 10, HeaderWait: 5 * time.Second, Idle: time.Minute, BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
 			Bytes: 32 << 10, Tokens: 500, Depth: 12, IntrospectionDepth: 20, Aliases: 30, Directives: 50,
 			Fragments: 50, RootFields: 20, Selections: 1000, Complexity: 500, Errors: 20,
 		}, Connections: 1000, ConnectionsPerAddress: 10, PublishPerSecond: 1000, PublishBurst: 1000},
@@ -92,17 +108,13 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 		defer cancel()
 		return g.Server.Shutdown(ctx)
 	})
-	srv := httptest.NewServer(g.Server)
-	g.url = srv.URL
 	t.Cleanup(func() {
 		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
-		srv.Close()
 		room.Close()
 		g.mqtt.Close()
 		g.redis.Close()
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return g
 }

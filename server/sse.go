@@ -48,7 +48,7 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	keepAlive := time.NewTicker(limits.PingEvery)
 	defer keepAlive.Stop()
 
-	events := newEventStream(w, limits.WriteDeadline)
+	events := newEventStream(w, limits)
 	open := events.write(appendComment(nil, "")) == nil // shows the client that it is heard
 	for open {
 		select {
@@ -76,28 +76,29 @@ func (t overHTTP) turnAway(w http.ResponseWriter, r *http.Request) {
 	}
 	limits := t.engine.Config()
 	limits.Refused(code)
-	_ = newEventStream(w, limits.WriteDeadline).write(appendEnding(nil, &gqlws.ServiceRestart))
+	events := newEventStream(w, limits)
+	_ = events.write(events.appendEnding(nil, &gqlws.ServiceRestart))
 }
 
 // eventStream is a response that sends events.
 type eventStream struct {
-	w        http.ResponseWriter
-	deadline time.Duration
+	w      http.ResponseWriter
+	limits gqlws.Config
 }
 
 // newEventStream sets the headers of the response.
-func newEventStream(w http.ResponseWriter, deadline time.Duration) eventStream {
+func newEventStream(w http.ResponseWriter, limits gqlws.Config) eventStream {
 	h := w.Header()
 	h.Set("Content-Type", typeEvents+"; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // nginx would wait for a full buffer
-	return eventStream{w, deadline}
+	return eventStream{w, limits}
 }
 
 // write sends events at once. An error means that the client is gone, or read
 // nothing for the length of the deadline.
 func (s eventStream) write(events []byte) error {
-	return writeWithin(s.deadline, s.w, events)
+	return writeWithin(s.limits.WriteDeadline, s.w, events)
 }
 
 // forward writes the results that wait, many events to a write. It reports
@@ -110,7 +111,7 @@ func (s eventStream) forward(results *gqlws.Results) (open bool) {
 			events = appendNext(events, result)
 		}
 		if !open {
-			events = appendEnding(events, results.Ending())
+			events = s.appendEnding(events, results.Ending())
 		}
 		if len(events) > 0 && s.write(events) != nil {
 			return false
@@ -146,11 +147,11 @@ func appendNext(b []byte, result gqlws.Result) []byte {
 func appendComplete(b []byte) []byte { return append(b, "event: complete\ndata:\n\n"...) }
 
 // appendEnding appends what comes last.
-func appendEnding(b []byte, why *gqlws.Ending) []byte {
+func (s eventStream) appendEnding(b []byte, why *gqlws.Ending) []byte {
 	if why == nil {
 		return appendComplete(b)
 	}
-	return appendComment(b, why.Reason)
+	return appendComment(b, s.limits.Explain(*why).Reason)
 }
 
 // appendComment appends a line that clients ignore.

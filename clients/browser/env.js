@@ -106,8 +106,9 @@ export class Env {
   }
 
   #spawn(command, args, env = {}) {
+    const { SLUICE_BIN, ...inherited } = process.env;
     const child = spawn(command, args.map(String), {
-      env: { ...process.env, ...env },
+      env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     child.output = "";

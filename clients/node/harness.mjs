@@ -26,6 +26,9 @@ import { fileURLToPath } from "node:url";
 export const sluice = resolve(process.env.SLUICE_BIN || fileURLToPath(new URL("../../bin/sluice", import.meta.url)));
 export const requireBrokers = process.env.REQUIRE_BROKERS === "1";
 
+// What the developer's own shell tells a gateway must not decide.
+const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SLUICE_")));
+
 // Debian keeps servers in sbin, which is not on every user's PATH.
 const searched = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
 
@@ -126,7 +129,7 @@ export class Program {
     const [path, args, env] = this.#command();
     const [program, ...rest] = [...mortal, path, ...args.map(String)];
     const child = spawn(program, rest, {
-      env: { ...process.env, ...env },
+      env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;

@@ -66,16 +66,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	room := rooms.New()
 	closing.add(func() error { room.Close(); return nil })
 
-	resolver, err := brokers.resolver(cfg, room)
-	if err != nil {
-		return err
-	}
-	access, err := server.NewAccess(cfg.loopback, cfg.Origins, cfg.Hosts)
-	if err != nil {
-		return fmt.Errorf("--origin, --host: %w", err)
-	}
+	resolver := brokers.resolver(cfg, room)
 	gateway, err := server.New(server.Config{
-		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),
+		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
 			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
@@ -102,10 +95,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		if ln == nil {
 			return
 		}
-		srv := newHTTPServer(cfg, h, logger)
+		srv := gateway.HTTPServer(h)
 		servers = append(servers, srv)
 		work.Go(func() {
-			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(gateway.Watch(ln)); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serving %s: %w", ln.Addr(), err)
 			}
 		})
@@ -123,6 +116,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 			return err
 		}
 	}
+	opened.main = called(cfg.Addr, opened.main)
 	greet(stdout, cfg, opened, brokers)
 
 	select {
@@ -158,16 +152,6 @@ func drain(limit time.Duration, logger *slog.Logger, gateway *server.Server, ser
 		})
 	}
 	work.Wait()
-}
-
-func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: time.Duration(cfg.limits.headerWait),
-		IdleTimeout:       time.Duration(cfg.limits.httpIdle),
-		MaxHeaderBytes:    int(cfg.limits.headerBytes),
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // clients' doing
-	}
 }
 
 // listen opens an address that flag chooses, until closing.
@@ -214,34 +198,26 @@ func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error
 	}
 	var err error
 	if b.mqtt, err = mqttbridge.New(mqttbridge.Config{URL: mqttURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("mqtt", bridges.KindMQTT)}); err != nil {
-		return nil, fmt.Errorf("--mqtt-url (MQTT_BROKER_URL): %w", err)
+		return nil, wrong("--mqtt-url (MQTT_BROKER_URL)", err)
 	}
 	closing.add(b.mqtt.Close)
 	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("redis", bridges.KindRedis)}); err != nil {
-		return nil, fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+		return nil, wrong("--redis-url (REDIS_URL)", err)
 	}
 	closing.add(b.redis.Close)
 	return &b, nil
 }
 
 // resolver puts the rules before the brokers.
-func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) (*graph.Resolver, error) {
-	mqttRules, err := bridges.NewMQTTRules(cfg.MQTTAllow, cfg.mqttPublish())
-	if err != nil {
-		return nil, fmt.Errorf("--mqtt-allow, --mqtt-allow-publish: %w", err)
-	}
-	redisRules, err := bridges.NewRedisRules(cfg.RedisAllow, cfg.redisPublish())
-	if err != nil {
-		return nil, fmt.Errorf("--redis-allow, --redis-allow-publish: %w", err)
-	}
+func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) *graph.Resolver {
 	guard := bridges.Guard{Topics: cfg.limits.topics(), PublishBytes: int(cfg.limits.publishBytes)}
 	return &graph.Resolver{
-		MQTT:         bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
-		Redis:        bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
+		MQTT:         bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: cfg.mqttRules},
+		Redis:        bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: cfg.redisRules},
 		Rooms:        room,
 		States:       &b.states,
 		PayloadBytes: int(cfg.limits.payload),
-	}, nil
+	}
 }
 
 // watch keeps the state of a bridge, which begins without a connection.
@@ -306,6 +282,14 @@ func isTerminal(w io.Writer) bool {
 type addresses struct {
 	main, course string
 	skipped      []string
+}
+
+// called is an address under the name that the user gave to it, with the port
+// that was opened. Without a name it is one that this machine answers to.
+func called(given, opened string) string {
+	host, _, _ := net.SplitHostPort(given)
+	_, port, _ := net.SplitHostPort(opened)
+	return net.JoinHostPort(cmp.Or(host, "localhost"), port)
 }
 
 // greet says what runs where and what to try.

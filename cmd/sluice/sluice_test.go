@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--log-level", "loud"}, `"debug","info","warn","error"`},
 		{[]string{"--log-format", "xml"}, `"auto","text","json"`},
 		{[]string{"--limit", "queue"}, "NAME=VALUE"},
-		{[]string{"--limit", "que=1"}, "there are http-body"},
+		{[]string{"--limit", "que=1"}, "did you mean queue? There are http-body"},
 		{[]string{"--limit", "queue=0"}, "64KiB or 4MiB"},
 		{[]string{"--limit", "queue=9999999999999MiB"}, "64KiB or 4MiB"},
 		{[]string{"--limit", "subscriptions=-1"}, "at least 1"},
@@ -107,7 +108,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--debug-addr", "0.0.0.0:6060"}, "127.0.0.1:6060"},
 		{[]string{"--trusted-proxy", "proxy"}, "10.0.0.0/8"},
 		{[]string{"--web-dir", "/nowhere"}, "/nowhere"},
-		{[]string{"--config", file}, "log-levle"},
+		{[]string{"--config", file}, `"log-levle" is not a setting: did you mean log-level?`},
 		{[]string{"dance"}, "dance"},
 	}
 	for _, test := range tests {
@@ -117,6 +118,108 @@ func TestSettingsThatAreRefused(t *testing.T) {
 				t.Errorf("got %v, want it to say %s", err, test.want)
 			}
 		})
+	}
+}
+
+// A variable with a misspelt name would be silently without effect.
+func TestUnknownVariablesAreRefused(t *testing.T) {
+	for variable, want := range map[string]string{
+		"SLUICE_LIMIT_QUEU":    "SLUICE_LIMIT_QUEUE?",
+		"SLUICE_LIMITS_QUEUE":  "SLUICE_LIMIT_QUEUE?",
+		"SLUICE_COURSE_PORT":   "SLUICE_COURSE_PORTS?",
+		"SLUICE_ORIGIN":        "SLUICE_ORIGINS?",
+		"SLUICE_limit_payload": "SLUICE_LIMIT_PAYLOAD?",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "1")
+			_, _, err := parse(nil, io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), variable+" is not known: did you mean "+want) {
+				t.Errorf("got %v", err)
+			}
+			if err := run(t.Context(), []string{"version"}, io.Discard, io.Discard); err != nil {
+				t.Errorf("the version needs no settings: %v", err)
+			}
+		})
+	}
+}
+
+func TestVariablesOfKubernetesMeanNothing(t *testing.T) {
+	for name, value := range map[string]string{
+		"SLUICE_SERVICE_HOST": "10.0.0.7", "SLUICE_SERVICE_PORT": "80", "SLUICE_SERVICE_PORT_HTTP": "80",
+		"SLUICE_PORT": "tcp://10.0.0.7:80", "SLUICE_PORT_80_TCP": "tcp://10.0.0.7:80", "SLUICE_PORT_80_TCP_ADDR": "10.0.0.7",
+		"SLUICE_REDIS_SERVICE_HOST": "10.0.0.8", "SLUICE_REDIS_PORT_6379_TCP_PROTO": "tcp", "SLUICE_REDIS_PORT": "tcp://10.0.0.8:6379",
+	} {
+		t.Setenv(name, value)
+	}
+	parsed(t)
+}
+
+// TestConfigurationPage holds docs/configuration.md to the limits that there are.
+func TestConfigurationPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := defaultLimits()
+	var rows []string
+	for _, limit := range l.table() {
+		row := fmt.Sprintf("| `%s` | %s | %s |", limit.name, limit.value, limit.help)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/configuration.md lacks the row\n%s", row)
+		}
+		rows = append(rows, row)
+	}
+	if n := strings.Count(string(page), "\n| `"); n != len(rows) {
+		t.Errorf("docs/configuration.md has %d limits, the program %d", n, len(rows))
+	}
+}
+
+// Every limit can be set to something else, by either way.
+func TestLimitsCanBeSet(t *testing.T) {
+	l := defaultLimits()
+	for _, limit := range l.table() {
+		value, want := "7", "7"
+		if _, isTime := limit.value.(*durationValue); isTime {
+			value, want = "7s", "7s"
+		}
+		for name, resolve := range map[string]func() (limits, error){
+			"--limit": func() (limits, error) {
+				return limitFlags{limit.name + "=" + value}.resolve(func(string) (string, bool) { return "", false })
+			},
+			"environment": func() (limits, error) {
+				return limitFlags(nil).resolve(func(variable string) (string, bool) { return value, variable == limitVariable(limit.name) })
+			},
+		} {
+			changed, err := resolve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := defaultLimits()
+			for i, now := range changed.table() {
+				expected := before.table()[i].value.String()
+				if now.name == limit.name {
+					expected = want
+				}
+				if now.value.String() != expected {
+					t.Errorf("%s of %s: %s is %s", name, limit.name, now.name, now.value)
+				}
+			}
+		}
+	}
+}
+
+func TestGreetingSaysWhatTheUserGave(t *testing.T) {
+	for _, test := range []struct{ given, opened, want string }{
+		{"0.0.0.0:0", "[::]:4711", "0.0.0.0:4711"},
+		{"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080"},
+		{"gateway.internal:8080", "10.0.0.7:8080", "gateway.internal:8080"},
+		{"localhost:0", "127.0.0.1:4711", "localhost:4711"},
+		{"[::1]:0", "[::1]:4711", "[::1]:4711"},
+		{":8080", "[::]:8080", "localhost:8080"},
+	} {
+		if got := called(test.given, test.opened); got != test.want {
+			t.Errorf("--addr %s: %s, want %s", test.given, got, test.want)
+		}
 	}
 }
 
@@ -270,6 +373,7 @@ func TestMalformedBrokerURLs(t *testing.T) {
 		{"--mqtt-url", "amqp://user:hunter2@broker"},
 		{"--redis-url", "redis://user:hunter2@[::1"},
 		{"--mqtt-allow", "a/#/b"},
+		{"--redis-allow", "sluice:*"},
 		{"--origin", "app.example"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // should it start after all
@@ -277,13 +381,18 @@ func TestMalformedBrokerURLs(t *testing.T) {
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(args[0], "-publish")) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v: got %v", args, err)
+		} else if regexp.MustCompile(`\b(bridges|mqttbridge|redisbridge|server):`).MatchString(err.Error()) {
+			t.Errorf("%v: the name of a package says nothing to the user: %v", args, err)
 		}
 	}
 }
 
 func TestVersion(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "sluice ") {
-		t.Errorf("%q %v", out.String(), err)
+	for _, args := range [][]string{{"version"}, {"--version"}, {"serve", "--version"}} {
+		var out bytes.Buffer
+		err := run(t.Context(), args, &out, io.Discard)
+		if err != nil && !errors.Is(err, exitError(0)) || out.String() != "sluice "+version()+"\n" {
+			t.Errorf("%v: %q %v", args, out.String(), err)
+		}
 	}
 }

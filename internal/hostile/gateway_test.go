@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,6 +162,7 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 		runtime.LockOSThread() // Pdeathsig looks at the thread that starts the process
 		defer runtime.UnlockOSThread()
 		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "SLUICE_") })
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 20 * time.Second // then it is killed
 		cmd.Stdout, cmd.Stderr = io.Discard, &g.log

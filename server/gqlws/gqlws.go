@@ -93,8 +93,9 @@ type Config struct {
 	Admit func(*http.Request) (release func(), ok bool)
 
 	// Refused is told the code of each refusal: of an operation, such as
-	// RATE_LIMITED, or of a socket, such as 4413. Errors of operations that
-	// pass the server's error presenter are not among them [nobody is told].
+	// RATE_LIMITED, or of a socket, such as 4413, or PONG_TIMEOUT for one that
+	// is dropped without a Close frame. Errors of operations that pass the
+	// server's error presenter are not among them [nobody is told].
 	Refused func(code string)
 
 	MessageBytes int64 // largest message from a client [256 KiB]
@@ -190,8 +191,7 @@ func New(cfg Config) *Transport {
 			ReadBufferSize: 512,
 			// gorilla lifts net/http's deadlines before it answers.
 			HandshakeTimeout: cfg.withDefaults().WriteDeadline,
-			// Frames are written by the outbox. gorilla writes nothing but the
-			// Close of a broken frame, for which it brings its own buffer.
+			// Frames are written by the outbox, so gorilla needs no buffer.
 			WriteBufferPool: &sync.Pool{},
 			CheckOrigin:     cfg.CheckOrigin,
 		},
@@ -234,7 +234,7 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 	}
 	upgrader := t.upgrader
 	upgrader.Subprotocols = []string{token}
-	ws, err := upgrader.Upgrade(w, r, nil)
+	ws, err := upgrader.Upgrade(onWire{w}, r, nil)
 	if err != nil {
 		t.gone.Done()
 		release()

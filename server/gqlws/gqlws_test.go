@@ -730,16 +730,3 @@ func TestOperationsPerSecond(t *testing.T) {
 		}
 	}
 }
-
-func TestMessageOverTheLimitIsCounted(t *testing.T) {
-	refused := make(chan string, 10)
-	g := start(t, Config{MessageBytes: 100, Refused: func(code string) { refused <- code }})
-	c := g.connect(t)
-	c.send(`{"type":"ping"}` + strings.Repeat(" ", 85)) // at the bound
-	c.want(`{"type":"pong"}`)
-	c.send(`{"type":"ping"}` + strings.Repeat(" ", 86))
-	c.wantClose(websocket.CloseMessageTooBig, "")
-	if code := <-refused; code != "1009" {
-		t.Errorf("counted as %s", code)
-	}
-}
