@@ -18,6 +18,11 @@ const module = "github.com/sluice-gateway/sluice/"
 var arrows = map[string][]string{
 	"internal/live":     {},
 	"internal/eventlog": {"internal/live"},
+
+	"internal/eventlog/eventlogtest": {"internal/eventlog", "internal/live"},
+	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live"},
+	"internal/eventlog/sqlitelog":    {"internal/eventlog", "internal/live"},
+
 	"internal/rooms":    {"internal/live"},
 
 	"bridges":             {"internal/live"},
@@ -46,7 +51,7 @@ var arrows = map[string][]string{
 
 // heavy is what no package but the drivers may bring into a build.
 var heavy = []string{
-	"github.com/redis/go-redis", "github.com/eclipse/paho", "github.com/mochi-mqtt", "github.com/alicebob/miniredis",
+	"github.com/redis/go-redis", "github.com/eclipse/paho", "github.com/mochi-mqtt", "github.com/alicebob/miniredis", "modernc.org/sqlite",
 }
 
 func TestArrows(t *testing.T) {
