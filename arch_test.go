@@ -18,7 +18,11 @@ const module = "github.com/sluice-gateway/sluice/"
 var arrows = map[string][]string{
 	"internal/live":     {},
 	"internal/eventlog": {"internal/live"},
+	"internal/presence": {"internal/live"},
 	"internal/rooms":    {"internal/live"},
+
+	"internal/presence/presencetest":  {"internal/live", "internal/presence"},
+	"internal/presence/redispresence": {"internal/live", "internal/presence"},
 
 	"bridges":             {"internal/live"},
 	"bridges/bridgetest":  {"bridges", "internal/live"},
