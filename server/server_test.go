@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,7 +22,9 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
@@ -71,7 +74,8 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 		states: new(bridges.States), log: new(bytes.Buffer),
 	}
 	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
-	room := rooms.New()
+	events, members := eventlog.New(eventlog.NewMemory(eventlog.Retention{}, nil), eventlog.Config{}), presence.NewMemory()
+	room := rooms.New(events, members)
 	g.rooms = room
 	mqttRules, err1 := bridges.NewMQTTRules([]string{"demo/#"}, []string{"demo/#"})
 	redisRules, err2 := bridges.NewRedisRules([]string{"demo/*"}, []string{"demo/*"})
@@ -106,13 +110,14 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 	g.stop = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		return g.Server.Shutdown(ctx)
+		err := g.Server.Shutdown(ctx)
+		events.Close()
+		return errors.Join(err, members.Close())
 	})
 	t.Cleanup(func() {
 		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
-		room.Close()
 		g.mqtt.Close()
 		g.redis.Close()
 	})
@@ -382,7 +387,7 @@ func TestRoomsReachEverybodyInOneOrder(t *testing.T) {
 			pace := time.NewTicker(time.Millisecond)
 			defer pace.Stop()
 			for ctx.Err() == nil {
-				_, _ = g.rooms.Send(rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
+				_, _ = g.rooms.Send(ctx, rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
 				<-pace.C
 			}
 		})

@@ -63,9 +63,11 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	room := rooms.New()
-	closing.add(func() error { room.Close(); return nil })
-
+	shared, err := openShared(cfg, logger, &closing)
+	if err != nil {
+		return err
+	}
+	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
 	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
@@ -107,7 +109,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	serveOn(course, gateway.GraphQL())
 	serveOn(debug, http.DefaultServeMux)
 	if cfg.demo() {
-		work.Go(func() { demo(background, logger, room, brokers.mqtt, brokers.redis) })
+		work.Go(func() { demo(background, logger, shared.log, room, brokers.mqtt, brokers.redis) })
 	}
 	work.Go(func() { giveBackMemory(background) })
 
