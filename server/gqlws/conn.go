@@ -462,8 +462,10 @@ func (c *conn) deliver(op *operation, results []result) {
 	defer batches.Put(buf)
 	batch := (*buf)[:0]
 	for _, r := range results {
-		batch = op.frame(r).missing(missed).append(batch)
-		missed = 0
+		if missed > 0 {
+			r, missed = r.missing(missed), 0
+		}
+		batch = op.append(batch, r)
 	}
 	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
 		*buf = batch

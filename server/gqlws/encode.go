@@ -184,6 +184,9 @@ func valid(b []byte) []byte {
 // members writes the members of an object, but for our own, without braces. One
 // that does not marshal is left out.
 func members(extensions map[string]any) (b []byte) {
+	if len(extensions) == 0 {
+		return nil
+	}
 	for _, name := range slices.Sorted(maps.Keys(extensions)) {
 		value, err := json.Marshal(extensions[name])
 		if err != nil || name == "sluice" {

@@ -277,8 +277,7 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A client that does not read the answer to its handshake is dropped.
 func TestHandshakeHasADeadline(t *testing.T) {
-	s := newTestSchema()
-	defer s.log.tail.Close()
+	s := newTestSchema(t)
 	var released atomic.Bool
 	tr := New(Config{WriteDeadline: 300 * time.Millisecond, Admit: func(*http.Request) (func(), bool) { return func() { released.Store(true) }, true }})
 	h := newTestHandler(s, tr)

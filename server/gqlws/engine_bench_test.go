@@ -44,8 +44,7 @@ func BenchmarkExecution(b *testing.B) {
 	for _, events := range []int{1, 64} {
 		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
 			once(b)
-			s := newTestSchema()
-			defer s.log.tail.Close()
+			s := newTestSchema(b)
 			t := New(Config{})
 			defer func() { _ = t.Shutdown(context.Background()) }()
 			exec := executor.New(s)
@@ -171,8 +170,7 @@ func BenchmarkGroupLeave(b *testing.B) {
 // Validating and joining: what a subscribe message costs after it was parsed.
 func BenchmarkSubscribe(b *testing.B) {
 	once(b)
-	s := newTestSchema()
-	defer s.log.tail.Close()
+	s := newTestSchema(b)
 	t := New(Config{})
 	defer func() { _ = t.Shutdown(context.Background()) }()
 	exec := executor.New(s)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/gorilla/websocket"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
@@ -56,11 +57,24 @@ func (o *operation) room(f func()) bool { return o.conn.out.room(f) }
 
 // frame is a result as a message to this client.
 func (o *operation) frame(r result) frame {
-	f := frame{op: o, head: o.head, result: r, tail: messageTail}
-	if r.more != nil {
-		f.tail = append(slices.Clip(r.tail(o.asked.Cursor)), '}')
+	return frame{op: o, head: o.head, result: r, tail: o.tail(r)}
+}
+
+// append appends that message as a WebSocket frame.
+func (o *operation) append(b []byte, r result) []byte {
+	tail := o.tail(r)
+	b = appendFrameHeader(b, websocket.TextMessage, len(o.head)+len(r.body)+len(tail))
+	b = append(b, o.head...)
+	b = append(b, r.body...)
+	return append(b, tail...)
+}
+
+// tail closes a result and the message.
+func (o *operation) tail(r result) []byte {
+	if r.more == nil {
+		return messageTail
 	}
-	return f
+	return append(slices.Clip(r.tail(o.asked.Cursor)), '}')
 }
 
 // messageTail closes a result without extensions, and the message.

@@ -45,7 +45,7 @@ type gateway struct {
 func start(t testing.TB, cfg Config) *gateway {
 	t.Helper()
 	cfg.Unshared = unshared
-	g := &gateway{testSchema: newTestSchema(), transport: New(cfg)}
+	g := &gateway{testSchema: newTestSchema(t), transport: New(cfg)}
 	srv := httptest.NewServer(newTestHandler(g.testSchema, g.transport))
 	g.url = "ws" + strings.TrimPrefix(srv.URL, "http")
 	t.Cleanup(func() {
@@ -53,7 +53,6 @@ func start(t testing.TB, cfg Config) *gateway {
 		defer cancel()
 		_ = g.transport.Shutdown(ctx)
 		srv.Close()
-		g.log.tail.Close()
 	})
 	return g
 }

@@ -53,7 +53,7 @@ func onFakeTime(t *testing.T, cfg Config, f func(t *testing.T, c *client, counts
 		cfg.Refused, cfg.Unshared = counts.refused, unshared
 		transport := New(cfg)
 		pipes := pipeListener{make(chan net.Conn, 1)}
-		srv := &http.Server{Handler: newTestHandler(newTestSchema(), transport)}
+		srv := &http.Server{Handler: newTestHandler(newTestSchema(t), transport)}
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = srv.Serve(pipes) })
 		near, far := net.Pipe()

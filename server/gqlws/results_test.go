@@ -22,12 +22,9 @@ type engine struct {
 
 func startEngine(t *testing.T, cfg Config) *engine {
 	t.Helper()
-	s := newTestSchema()
+	s := newTestSchema(t)
 	e := &engine{s, New(cfg), executor.New(s)}
-	t.Cleanup(func() {
-		_ = e.transport.Shutdown(context.Background())
-		s.log.tail.Close()
-	})
+	t.Cleanup(func() { _ = e.transport.Shutdown(context.Background()) })
 	return e
 }
 

@@ -34,9 +34,11 @@ type testSchema struct {
 
 var errRefused = &live.Error{Code: "REFUSED", Message: "The test refuses."}
 
-func newTestSchema() *testSchema {
+func newTestSchema(tb testing.TB) *testSchema {
+	log := newTestLog()
+	tb.Cleanup(log.tail.Close)
 	return &testSchema{
-		log:   newTestLog(),
+		log:   log,
 		feeds: make(map[string][]*live.Queue[string]),
 		schema: gqlparser.MustLoadSchema(&ast.Source{Input: `
 			directive @shared(replayLast: Boolean! = false, resume: String) on FIELD_DEFINITION

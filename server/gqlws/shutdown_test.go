@@ -80,9 +80,9 @@ type piped struct {
 	work      sync.WaitGroup
 }
 
-func startPiped(cfg Config) *piped {
+func startPiped(t testing.TB, cfg Config) *piped {
 	cfg.Unshared = unshared
-	g := &piped{testSchema: newTestSchema(), transport: New(cfg), listener: pipeListener{make(chan net.Conn)}}
+	g := &piped{testSchema: newTestSchema(t), transport: New(cfg), listener: pipeListener{make(chan net.Conn)}}
 	g.srv = &http.Server{Handler: newTestHandler(g.testSchema, g.transport)}
 	g.work.Go(func() { _ = g.srv.Serve(g.listener) })
 	return g
@@ -93,7 +93,6 @@ func (g *piped) end() {
 	close(g.listener.c)
 	g.work.Wait()
 	g.srv.Close()
-	g.log.tail.Close()
 }
 
 func (g *piped) dial() (*websocket.Conn, *http.Response, error) {
@@ -158,7 +157,7 @@ func TestDrainPacesSocketsAndServesThoseThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		refused := make(map[string]int)
-		g := startPiped(Config{Refused: func(code string) { mu.Lock(); refused[code]++; mu.Unlock() }})
+		g := startPiped(t, Config{Refused: func(code string) { mu.Lock(); refused[code]++; mu.Unlock() }})
 		const n = 600
 		var clients []*client
 		for range n {
@@ -237,7 +236,7 @@ func TestDrainPacesSocketsAndServesThoseThatWait(t *testing.T) {
 func TestShutdownDropsWhoIsLeftAtTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 7 * time.Second
-		g := startPiped(Config{WriteDeadline: time.Minute})
+		g := startPiped(t, Config{WriteDeadline: time.Minute})
 		quick, late, stuck := g.connect(t, "quick"), g.connect(t, "late"), g.connect(t, "stuck")
 		synctest.Wait()
 		g.publish("late", "x")
@@ -281,7 +280,7 @@ func TestShutdownDropsWhoIsLeftAtTheLimit(t *testing.T) {
 // Sockets that go by themselves leave their slots to others.
 func TestDrainEndsWithTheLastClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := startPiped(Config{})
+		g := startPiped(t, Config{})
 		var clients []*client
 		for range 1000 {
 			clients = append(clients, g.connect(t, "a"))
