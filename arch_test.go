@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live"},
 	"internal/eventlog/sqlitelog":    {"internal/eventlog", "internal/live"},
 
-	"internal/rooms":    {"internal/live"},
+	"internal/rooms": {"internal/live"},
 
 	"bridges":             {"internal/live"},
 	"bridges/bridgetest":  {"bridges", "internal/live"},
