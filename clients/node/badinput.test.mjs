@@ -26,7 +26,7 @@ async function refusedStart(t, args, env = {}) {
   return program.output;
 }
 
-const serve = ["serve", "--addr", "127.0.0.1:0", "--no-course-ports"];
+const serve = ["serve", "--addr", "127.0.0.1:0", "--no-course-ports", "--data-dir", ":memory:"];
 
 describe("a start that cannot work is refused", { timeout: 60_000 }, () => {
   const limit = { timeout: 10_000 };

@@ -298,7 +298,7 @@ export class Environment {
 // until it lives, for a start without brokers. `port` fixes the port.
 // `publish: false` leaves what may be published to the gateway's own default.
 export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, ...options } = {}) {
-  const { coursePorts = false, publish = true, ready = true } = options;
+  const { coursePorts = false, publish = true, ready = true, dataDir = ":memory:" } = options;
   if (!existsSync(sluice)) throw new Error(`${sluice} is missing: build it first, or name it in SLUICE_BIN`);
   const dir = mkdtempSync(join(tmpdir(), "sluice-gateway-"));
   process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -310,7 +310,7 @@ export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, .
       return [
         sluice,
         [
-          ...["serve", "--addr", `127.0.0.1:${port}`, "--addr-file", file],
+          ...["serve", "--addr", `127.0.0.1:${port}`, "--addr-file", file, "--data-dir", dataDir],
           coursePorts ? "--course-ports" : "--no-course-ports",
           ...(publish ? ["--mqtt-allow-publish", "demo/#", "--redis-allow-publish", "demo:*"] : []),
           ...["--log-level", "debug"],

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -41,6 +43,9 @@ type config struct {
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
+
+	DataDir string `help:"Where rooms and lesson events are kept, unless there is a Redis server to keep them. :memory: keeps them until the end. Default: ${statedir}." env:"SLUICE_DATA_DIR" placeholder:"DIR" group:"Storage"`
+	Secret  string `help:"Signs cursors. Without it a key is made once and kept with the events. Gateways on the same Redis need the same one." env:"WEBSOCKET_SECRET" placeholder:"TEXT" group:"Storage"`
 
 	MQTTAllow         []string `help:"MQTT topics that anonymous clients may read, as filters. Default: ${default}." name:"mqtt-allow" default:"demo/#,lessons/#" env:"SLUICE_MQTT_ALLOW" placeholder:"FILTER" group:"Who may do what"`
 	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`
@@ -80,6 +85,7 @@ func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _
 		kong.Vars{"version": "sluice " + version()},
 		kong.Configuration(yamlFile),
 		kong.ConfigureHelp(kong.HelpOptions{FlagsLast: true, WrapUpperBound: 100}),
+		kong.Vars{"statedir": stateDir()},
 		kong.Exit(func(code int) { exited = code }),
 		kong.Help(func(options kong.HelpOptions, ctx *kong.Context) error {
 			if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
@@ -202,6 +208,26 @@ func wrong(setting string, err error) error {
 		text = strings.TrimPrefix(text, own)
 	}
 	return fmt.Errorf("%s: %s", setting, text)
+}
+
+// inMemory is the --data-dir that keeps nothing.
+const inMemory = ":memory:"
+
+func (c *config) dataDir() string { return cmp.Or(c.DataDir, stateDir()) }
+
+// stateDir is where this user's programs keep what should survive them: on Unix
+// as the XDG Base Directory Specification says, elsewhere with their settings.
+func stateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sluice")
+	}
+	if home, err := os.UserHomeDir(); err == nil && runtime.GOOS != "windows" && runtime.GOOS != "darwin" {
+		return filepath.Join(home, ".local", "state", "sluice")
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(dir, "sluice")
+	}
+	return "sluice-data" // beside the program: there is no home
 }
 
 func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }

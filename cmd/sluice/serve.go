@@ -119,7 +119,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		}
 	}
 	opened.main = called(cfg.Addr, opened.main)
-	greet(stdout, cfg, opened, brokers)
+	greet(stdout, cfg, opened, brokers, shared)
 
 	select {
 	case <-ctx.Done():
@@ -295,12 +295,12 @@ func called(given, opened string) string {
 }
 
 // greet says what runs where and what to try.
-func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
+func greet(w io.Writer, cfg config, opened addresses, b *brokerSet, kept *shared) {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Sluice %s is up.\n\n", version())
 	line := func(name, value string) { fmt.Fprintf(&s, "  %-12s%s\n", name, value) }
 	line("Home", "http://"+opened.main+"/")
-	line("GraphQL", "http://"+opened.main+"/graphql  (POST, GET, WebSocket)")
+	line("GraphQL", "http://"+opened.main+"/graphql  (POST, GET, WebSocket, SSE)")
 	if !cfg.Production {
 		line("GraphiQL", "http://"+opened.main+"/graphiql")
 		line("Playground", "http://"+opened.main+"/playground")
@@ -310,6 +310,7 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
 	}
 	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", cfg.MQTTURL))
 	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))
+	line("Events", "kept "+kept.where)
 	for _, skipped := range opened.skipped {
 		line("Note", skipped)
 	}

@@ -19,6 +19,6 @@ func TestMemory(t *testing.T) {
 			}
 		},
 		Clock:  true,
-		Rounds: 200,
+		Rounds: 60,
 	})
 }

@@ -148,7 +148,7 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 	t.Helper()
 	addrFile := filepath.Join(t.TempDir(), "addr")
 	args := []string{
-		"serve", "--addr", "127.0.0.1:0", "--addr-file", addrFile, "--no-course-ports", "--debug-addr", g.debug,
+		"serve", "--addr", "127.0.0.1:0", "--data-dir", ":memory:", "--addr-file", addrFile, "--no-course-ports", "--debug-addr", g.debug,
 		"--redis-url", redisURL, "--mqtt-url", mqttURL,
 	}
 	for _, limit := range limits {

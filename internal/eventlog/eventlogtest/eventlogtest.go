@@ -220,17 +220,17 @@ func head(t *testing.T, store eventlog.Store, topic string) live.Position {
 	return p
 }
 
-// wantTrimmed reads after a position behind which entries are missing, and
-// returns the position of the newest of them, or one behind it.
-func wantTrimmed(t *testing.T, store eventlog.Store, topic string, after live.Position) live.Position {
+// wantTrimmed reads topic "a" after a position behind which entries are missing,
+// and returns the position of the newest of them, or one behind it.
+func wantTrimmed(t *testing.T, store eventlog.Store, after live.Position) live.Position {
 	t.Helper()
-	entries, err := store.Read(t.Context(), topic, after, 10)
+	entries, err := store.Read(t.Context(), "a", after, 10)
 	var trimmed *live.Trimmed
 	if !errors.As(err, &trimmed) {
-		t.Fatalf("Read of %q after %v: %d entries and %v, want a *live.Trimmed", topic, after, len(entries), err)
+		t.Fatalf("Read after %v: %d entries and %v, want a *live.Trimmed", after, len(entries), err)
 	}
 	if trimmed.Through.Compare(after) <= 0 {
-		t.Fatalf("Read of %q after %v: trimmed through %v", topic, after, trimmed.Through)
+		t.Fatalf("Read after %v: trimmed through %v", after, trimmed.Through)
 	}
 	return trimmed.Through
 }

@@ -110,9 +110,9 @@ func (s *suite) cursors(t *testing.T) {
 		if err == nil {
 			sub.Close()
 		}
-		wantCode(t, what, err, eventlog.CodeCursorInvalid)
+		_ = wantCode(t, what, err, eventlog.CodeCursorInvalid)
 		_, _, err = log.History(t.Context(), topic, cursor, 1)
-		wantCode(t, "History, "+what, err, eventlog.CodeCursorInvalid)
+		_ = wantCode(t, "History, "+what, err, eventlog.CodeCursorInvalid)
 	}
 	refused("no cursor", "a", "nonsense")
 	refused("no base64", "a", "!")

@@ -179,32 +179,32 @@ func (s *suite) onceAtOnce(t *testing.T) {
 
 func (s *suite) onceWhileKept(t *testing.T) {
 	store := s.store(t, Options{Retention: eventlog.Retention{Events: 3}})
-	put := func(id string) bool {
+	put := func() bool {
 		t.Helper()
-		_, fresh, err := store.Append(t.Context(), eventlog.Draft{Topic: "a", ID: id})
+		_, fresh, err := store.Append(t.Context(), eventlog.Draft{Topic: "a", ID: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return fresh
 	}
-	put("x")
+	put()
 	appendMany(t, store, "a", 1, 2)
-	if put("x") {
+	if put() {
 		t.Error("the id is stored again although its event is kept")
 	}
 	appendMany(t, store, "a", 3, 3)
-	if !put("x") {
+	if !put() {
 		t.Error("the id is not stored although its event is gone")
 	}
 
 	o, pass := s.aging()
 	store = s.store(t, o)
-	put("x")
+	put()
 	pass(t, store, "a")
-	if !put("x") {
+	if !put() {
 		t.Error("the id is not stored although its event is too old")
 	}
-	if put("x") {
+	if put() {
 		t.Error("the id is stored a third time")
 	}
 }
@@ -255,7 +255,7 @@ func (s *suite) trimmedByCount(t *testing.T) {
 	}
 	wantEntries(t, "what is kept", entries, all[15:])
 	for _, after := range []live.Position{start, all[0].Pos, all[13].Pos} {
-		through := wantTrimmed(t, store, "a", after)
+		through := wantTrimmed(t, store, after)
 		wantEntries(t, "from the first that is left", read(t, store, "a", through, 20), all[15:])
 	}
 	wantEntries(t, "after the last that is gone", read(t, store, "a", all[14].Pos, 20), all[15:])
@@ -271,7 +271,7 @@ func (s *suite) trimmedByAge(t *testing.T) {
 	wantEntries(t, "while young", read(t, store, "a", start, 10), old)
 	pass(t, store, "a")
 	for _, after := range []live.Position{start, old[0].Pos, old[1].Pos} {
-		if through := wantTrimmed(t, store, "a", after); through.Compare(old[2].Pos) < 0 {
+		if through := wantTrimmed(t, store, after); through.Compare(old[2].Pos) < 0 {
 			t.Errorf("trimmed through %v, before the newest %v that is gone", through, old[2].Pos)
 		}
 	}
@@ -280,13 +280,13 @@ func (s *suite) trimmedByAge(t *testing.T) {
 	// Entries that come later must not hide the hole.
 	fresh := appendMany(t, store, "a", 4, 5)
 	for _, after := range []live.Position{start, old[0].Pos, old[1].Pos} {
-		through := wantTrimmed(t, store, "a", after)
+		through := wantTrimmed(t, store, after)
 		wantEntries(t, "after what is gone", read(t, store, "a", through, 10), fresh)
 	}
 	wantEntries(t, "from a young position", read(t, store, "a", fresh[0].Pos, 10), fresh[1:])
 	pass(t, store, "a")
-	wantTrimmed(t, store, "a", old[0].Pos)
-	wantTrimmed(t, store, "a", fresh[0].Pos)
+	wantTrimmed(t, store, old[0].Pos)
+	wantTrimmed(t, store, fresh[0].Pos)
 }
 
 func (s *suite) emptyTopic(t *testing.T) {
@@ -300,9 +300,9 @@ func (s *suite) emptyTopic(t *testing.T) {
 	e := Append(t, store, "a", "1")
 	wantEntries(t, "the first entry", read(t, store, "a", empty, 10), []*eventlog.Entry{e})
 	pass(t, store, "a")
-	wantTrimmed(t, store, "a", empty)
+	wantTrimmed(t, store, empty)
 	Append(t, store, "a", "2")
-	wantTrimmed(t, store, "a", empty)
+	wantTrimmed(t, store, empty)
 }
 
 func (s *suite) identity(t *testing.T) {
@@ -357,7 +357,7 @@ func (s *suite) reopened(t *testing.T) {
 
 	store = open(t, place, o)
 	store.Watch(func(string) {}, func() {})
-	wantTrimmed(t, store, "a", all[0].Pos)
+	wantTrimmed(t, store, all[0].Pos)
 	wantEntries(t, "what is kept", read(t, store, "a", all[5].Pos, 20), all[6:])
 	again, fresh, err := store.Append(t.Context(), eventlog.Draft{Topic: "a", ID: "x", Data: []byte("twice")})
 	if err != nil || fresh || !same(again, x) {
