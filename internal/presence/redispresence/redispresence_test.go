@@ -163,6 +163,22 @@ func TestMembersOfADeadGatewayAreGone(t *testing.T) {
 	presencetest.Lists(t, here, "room")
 }
 
+func TestARedisThatIsAwayAtTheStart(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	server.Stop(t)
+	a, b := open(t, server.URL()), open(t, server.URL())
+	presencetest.Enter(t, a, "room", "a")
+	if _, err := a.List(t.Context(), "room"); presencetest.Code(err) != presence.CodeUnavailable {
+		t.Errorf("List: %v", err)
+	}
+	w := presencetest.Watch(t, b, "room")
+	server.Start(t)
+	w.Tells("JOINED a")
+	presencetest.Lists(t, b, "room", "a")
+	presencetest.Lists(t, a, "room", "a")
+}
+
 func TestARestartedRedisIsFilledAgain(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
@@ -175,6 +191,7 @@ func TestARestartedRedisIsFilledAgain(t *testing.T) {
 	presencetest.Lists(t, a, "other", "b")
 	watchA, watchB, watchC := presencetest.Watch(t, a, "room"), presencetest.Watch(t, b, "room"), presencetest.Watch(t, c, "room")
 	other := presencetest.Watch(t, a, "other")
+	presencetest.Enter(t, b, "late", "b")
 
 	server.Stop(t)
 	for _, d := range []presence.Directory{a, b, c} {
@@ -186,14 +203,11 @@ func TestARestartedRedisIsFilledAgain(t *testing.T) {
 	leaveA2 := presencetest.Enter(t, a, "room", "a2")
 	watchA.Tells("JOINED a2") // one's own gateway knows at once
 	leaveOther()
+	late := presencetest.Watch(t, c, "late")
 	server.Start(t)
 	started := time.Now()
 	client := connect(t, server)
 	for _, d := range []presence.Directory{a, b, c} {
-		presencetest.Eventually(t, "all are listed", func() bool {
-			members, err := d.List(t.Context(), "room")
-			return err == nil && len(members) == 3
-		})
 		presencetest.Lists(t, d, "room", "a", "b", "a2")
 	}
 	presencetest.Eventually(t, "Redis has them", func() bool {
@@ -219,6 +233,7 @@ func TestARestartedRedisIsFilledAgain(t *testing.T) {
 	tells("LEFT b")
 	leaveB2()
 	tells("LEFT b2") // the last of its gateway
+	late.Tells("JOINED b")
 	other.Tells("LEFT b")
 	t.Logf("who left meanwhile is gone %v after the restart", time.Since(started))
 	leaveA()
@@ -247,10 +262,7 @@ func TestAFlushedRedisIsFilledAgain(t *testing.T) {
 	presencetest.Eventually(t, "Redis has the members again", func() bool {
 		return client.HLen(t.Context(), "sluice:presence:room").Val() == 2
 	})
-	presencetest.Eventually(t, "it lists again", func() bool {
-		_, err := c.List(t.Context(), "room")
-		return err == nil
-	})
+	presencetest.Lists(t, c, "room", "a", "b")
 	presencetest.Enter(t, a, "room", "last")
 	w.Tells("JOINED last")
 }
@@ -274,10 +286,7 @@ func TestManyRooms(t *testing.T) {
 	server.Stop(t)
 	server.Start(t)
 	for i, room := range rooms {
-		presencetest.Eventually(t, "the room is known again", func() bool {
-			members, err := b.List(t.Context(), room)
-			return err == nil && len(members) == 1
-		})
+		presencetest.Lists(t, b, room, fmt.Sprintf("a%d", i))
 		watchers[i].Tells(fmt.Sprintf("JOINED a%d", i))
 	}
 	client := connect(t, server)
@@ -367,10 +376,7 @@ func TestAHangingRedis(t *testing.T) {
 		}
 	}
 	server.Resume(t)
-	presencetest.Eventually(t, "all is right again", func() bool {
-		members, err := b.List(t.Context(), "room")
-		return err == nil && len(members) == 1 && members[0].ID == "a2"
-	})
+	presencetest.Lists(t, b, "room", "a2")
 }
 
 func TestAMissedMessageIsMadeUpFor(t *testing.T) {
@@ -393,6 +399,27 @@ func TestAMissedMessageIsMadeUpFor(t *testing.T) {
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("seen after %v", took)
 	}
+}
+
+// What a Redis that drops keys has left over, and what is no member at all.
+func TestLeftoversAreNotListed(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	a, b := open(t, server.URL()), open(t, server.URL())
+	presencetest.Enter(t, a, "room", "a")
+	presencetest.Lists(t, b, "room", "a")
+	client := connect(t, server)
+	fields := client.HKeys(t.Context(), "sluice:presence:room").Val()
+	if len(fields) != 1 {
+		t.Fatalf("fields %q", fields)
+	}
+	instance, _, _ := strings.Cut(fields[0], "/")
+	record := `{"name":"x","since":1}`
+	if err := client.HSet(t.Context(), "sluice:presence:room",
+		"gone-1/x", record, "x", record, instance+"/x", "?", instance+"/b", record).Err(); err != nil {
+		t.Fatal(err)
+	}
+	presencetest.Lists(t, b, "room", "b", "a")
 }
 
 // One message per change, and none for what is not one.
