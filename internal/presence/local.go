@@ -372,6 +372,10 @@ func (l *Local) tell(name string) {
 func differences(before, after []Member) []Change {
 	var left, rest []Change
 	for len(before) > 0 || len(after) > 0 {
+		if len(before) > 0 && len(after) > 0 && before[0] == after[0] { // nearly always
+			before, after = before[1:], after[1:]
+			continue
+		}
 		switch c := compareFirst(before, after); {
 		case c < 0:
 			left = append(left, Change{Kind: Left, Member: before[0]})
@@ -417,6 +421,9 @@ func (r *room) first() []Member {
 // view lists the first MaxMembers of own and others together.
 func (r *room) view() []Member {
 	own, others := r.first(), r.others
+	if len(others) == 0 {
+		return own
+	}
 	view := make([]Member, 0, min(len(own)+len(others), MaxMembers))
 	for len(view) < MaxMembers && (len(own) > 0 || len(others) > 0) {
 		c := compareFirst(own, others)

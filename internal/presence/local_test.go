@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/live"
 )
 
 func TestDifferences(t *testing.T) {
@@ -87,4 +89,37 @@ func TestLocalNeverWaitsForAWatcher(t *testing.T) {
 			t.Errorf("waited %v", took)
 		}
 	})
+}
+
+// One change in a room of n members that is watched, until it is told.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{10, MaxMembers} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			l := NewMemory()
+			defer l.Close()
+			for i := range n {
+				if _, err := l.Enter("a", fmt.Sprint(i), "one"); err != nil {
+					b.Fatal(err)
+				}
+			}
+			sub, err := l.Watch(b.Context(), "a")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer sub.Close()
+			woken := make(chan struct{}, 1)
+			sub.Wake(func() { woken <- struct{}{} })
+			var buf [4]live.Event[Change]
+			for typing := true; b.Loop(); typing = !typing {
+				if err := l.SetTyping("a", "1", typing); err != nil {
+					b.Fatal(err)
+				}
+				<-woken
+				for told := 1; told > 0; {
+					told, _ = sub.Next(buf[:])
+				}
+			}
+		})
+	}
 }

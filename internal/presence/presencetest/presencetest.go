@@ -94,6 +94,10 @@ func IDs(t testing.TB, d presence.Directory, room string) []string {
 	if err != nil {
 		t.Fatalf("List: %v", err)
 	}
+	return ids(members)
+}
+
+func ids(members []presence.Member) []string {
 	ids := make([]string, len(members))
 	for i, m := range members {
 		ids[i] = m.ID
@@ -101,13 +105,20 @@ func IDs(t testing.TB, d presence.Directory, room string) []string {
 	return ids
 }
 
-// Lists waits until a directory lists these members, in this order.
+// Lists waits until a directory lists these members, in this order. Until then
+// it may be unable to.
 func Lists(t testing.TB, d presence.Directory, room string, want ...string) {
 	t.Helper()
-	var got []string
+	var members []presence.Member
+	var err error
+	defer func() {
+		if t.Failed() {
+			t.Logf("listed %q, %v", ids(members), err)
+		}
+	}()
 	Eventually(t, fmt.Sprintf("the room lists %q", want), func() bool {
-		got = IDs(t, d, room)
-		return slices.Equal(got, want)
+		members, err = d.List(t.Context(), room)
+		return err == nil && slices.Equal(ids(members), want)
 	})
 }
 
@@ -165,12 +176,17 @@ func (w *Watcher) Told() []string {
 func (w *Watcher) Tells(want ...string) {
 	w.t.Helper()
 	var told []string
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("told were %q", told)
+		}
+	}()
 	Eventually(w.t, fmt.Sprintf("told are %q", want), func() bool {
 		told = w.Told()
 		return len(told) >= len(want)
 	})
 	if !slices.Equal(told, want) {
-		w.t.Fatalf("told %q, want %q", told, want)
+		w.t.Fatalf("want %q", want)
 	}
 }
 

@@ -13,10 +13,11 @@
 // themselves, within 20 minutes after the last gateway.
 //
 // Whoever changed a room tells so on the channel sluice:presence, as
-// <instance>/<room>. Gateways that watch or list the room then read its hash,
-// at most every 50 ms, and tell their subscribers the difference
-// (presence.Local). They read it every 2 s besides, up to 500 rooms at a time,
-// which makes up for a message that was missed.
+// <instance>/<room>. Gateways that watch or list the room then read its hash and
+// tell their subscribers the difference (presence.Local). Reading rests for four
+// times as long as it took, at most 200 ms, so that a busy room is read less
+// often and not all the time. At each beat rooms are read without need, up to
+// 500, which makes up for a message that was missed.
 //
 // While Redis is away, members enter, type and leave as ever and their own
 // gateway tells so; they are written once it is back. List then answers

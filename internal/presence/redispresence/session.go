@@ -29,9 +29,12 @@ const (
 	expireAfter = 6 * time.Second
 	pongWithin  = 3 * time.Second // beyond beatEvery
 
-	readEvery = 50 * time.Millisecond // at most, of rooms that change all the time
-	batch     = 100                   // rooms in one exchange with Redis
-	readAgain = 500                   // rooms that are read at each beat without need
+	batch     = 100 // rooms in one exchange with Redis
+	readAgain = 500 // rooms that are read at each beat without need
+	// After reading comes a rest, restFor times as long, but no longer than
+	// maxRest: what changes all the time is read together.
+	restFor = 4
+	maxRest = 200 * time.Millisecond
 )
 
 // record is a member as it is in Redis.
@@ -55,7 +58,7 @@ type session struct {
 
 // written is what of a room is in Redis.
 type written struct {
-	members map[string]string // id to record
+	members map[string]presence.Member // by id; the zero Member is to be written again
 	at      time.Time
 }
 
@@ -181,12 +184,13 @@ func (s *session) live(ctx context.Context, lost <-chan error) error {
 			rooms, _ := s.unwritten.take(batch)
 			err = s.write(ctx, rooms)
 		case <-news:
+			begin := time.Now()
 			rooms, more := s.unread.take(batch)
 			if len(rooms) > 0 {
 				err = s.read(ctx, rooms)
 			}
 			if !more {
-				news, rested = nil, time.After(readEvery)
+				news, rested = nil, time.After(min(restFor*time.Since(begin), maxRest))
 			}
 		case <-rested:
 			news, rested = s.unread.wake, nil
@@ -225,7 +229,7 @@ func (s *session) renew(ctx context.Context) error {
 	for room, w := range s.written {
 		if time.Since(w.at) > s.keep/2 {
 			for id := range w.members {
-				w.members[id] = ""
+				w.members[id] = presence.Member{}
 			}
 			s.unwritten.add(room)
 		}
@@ -331,13 +335,13 @@ func (s *session) difference(room string) []any {
 		w = &written{}
 	}
 	own := s.local.Own(room)
-	members := make(map[string]string, len(own))
+	members := make(map[string]presence.Member, len(own))
 	var set, del []any
 	for _, m := range own {
-		text, _ := json.Marshal(record{m.Name, m.Since.UnixMilli(), m.Typing}) // never fails for these types
-		members[m.ID] = string(text)
-		if w.members[m.ID] != string(text) {
-			set = append(set, s.instance+"/"+m.ID, string(text))
+		members[m.ID] = m
+		if w.members[m.ID] != m {
+			text, _ := json.Marshal(record{m.Name, m.Since.UnixMilli(), m.Typing}) // never fails for these types
+			set = append(set, s.instance+"/"+m.ID, text)
 		}
 	}
 	for id := range w.members {
