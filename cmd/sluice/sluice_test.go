@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,10 +26,11 @@ func TestMain(m *testing.M) {
 	// What the developer's own shell says must not decide.
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" {
+		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" || name == "WEBSOCKET_SECRET" {
 			_ = os.Unsetenv(name)
 		}
 	}
+	_ = os.Setenv("SLUICE_DATA_DIR", inMemory)
 	goleak.VerifyTestMain(m)
 }
 
@@ -312,6 +314,46 @@ func TestGatewayServesAndStops(t *testing.T) {
 			t.Errorf("the greeting does not say %s:\n%s", want, p.stdout)
 		}
 	}
+}
+
+// post asks the gateway and returns the data.
+func (p *program) post(t *testing.T, document string) string {
+	t.Helper()
+	body, _ := json.Marshal(map[string]string{"query": document})
+	resp, err := http.Post("http://"+p.addr+"/graphql", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(resp.Body)
+	return string(answer)
+}
+
+func TestRoomsAndCursorsSurviveTheGateway(t *testing.T) {
+	dir := t.TempDir()
+	p := startProgram(t, "--data-dir", dir)
+	sent := p.post(t, `mutation { sendMessage(input: { id: "mine", content: "still here" }) { cursor } }`)
+	if err := run(t.Context(), []string{"--addr", "127.0.0.1:0", "--no-course-ports", "--data-dir", dir, "--log-level", "error"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("a second gateway on the same directory: %v", err)
+	}
+	p.stop()
+	if err := <-p.done; err != nil {
+		t.Fatal(err)
+	}
+	p = startProgram(t, "--data-dir", dir)
+	_, cursor, _ := strings.Cut(sent, `"cursor":"`)
+	cursor, _, _ = strings.Cut(cursor, `"`)
+	if got := p.post(t, `{ roomHistory(last: 100) { nodes { id content } } }`); !strings.Contains(got, `{"id":"mine","content":"still here"}`) {
+		t.Errorf("got %s", got)
+	}
+	if got := p.post(t, `{ roomHistory(before: "`+cursor+`") { nodes { id } } }`); strings.Contains(got, "CURSOR") {
+		t.Errorf("the cursor is not valid any more: %s", got)
+	}
+	if got := p.post(t, `{ roomHistory(last: 100) { nodes { id } } }`); strings.Count(got, `"msg_0"`) > 1 {
+		t.Errorf("the demo began anew: %s", got)
+	}
+	p.stop()
+	<-p.done
 }
 
 func TestTakenPortIsNamed(t *testing.T) {

@@ -17,24 +17,24 @@ type shared struct {
 }
 
 func openShared(cfg config, logger *slog.Logger, closing *stack) (*shared, error) {
-	s := &shared{}
-	store, err := s.open(cfg, logger)
+	store, where, err := openStore(cfg, logger)
 	if err != nil {
 		return nil, err
 	}
 	closing.add(store.Close)
-	s.log = eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger})
+	s := &shared{
+		log:     eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}),
+		members: presence.NewMemory(), where: where,
+	}
 	closing.add(func() error { s.log.Close(); return nil })
 	closing.add(s.members.Close)
 	return s, nil
 }
 
-func (s *shared) open(cfg config, logger *slog.Logger) (eventlog.Store, error) {
-	s.members = presence.NewMemory()
+func openStore(cfg config, logger *slog.Logger) (_ eventlog.Store, where string, err error) {
 	if cfg.dataDir() == inMemory {
-		s.where = "in memory, until it stops"
-		return eventlog.NewMemory(eventlog.Retention{}, nil), nil
+		return eventlog.NewMemory(eventlog.Retention{}, nil), "in memory, until it stops", nil
 	}
-	s.where = "in " + cfg.dataDir()
-	return sqlitelog.Open(cfg.dataDir(), sqlitelog.Config{Logger: logger})
+	store, err := sqlitelog.Open(cfg.dataDir(), sqlitelog.Config{Logger: logger})
+	return store, "in " + cfg.dataDir(), err
 }
