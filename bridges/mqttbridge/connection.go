@@ -39,7 +39,7 @@ type connection struct {
 	client paho.Client
 	lost   chan struct{} // closed by paho when the connection is gone
 	acks   *acks
-	heard  atomic.Int64  // when the broker was last heard of, Unix nanoseconds
+	heard  atomic.Int64 // when the broker was last heard of, Unix nanoseconds
 
 	stopAbort func() bool // ends the watch over the handshake
 }
