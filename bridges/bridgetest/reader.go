@@ -12,7 +12,8 @@ import (
 // when something is broken.
 const patience = 10 * time.Second
 
-// Reader reads a subscription in a test.
+// Reader reads a subscription in a test. It is done with an event when it takes
+// it.
 type Reader struct {
 	tb   testing.TB
 	sub  live.Sub[*bridges.Message]
@@ -62,6 +63,7 @@ func (r *Reader) TryNext(d time.Duration) (ev live.Event[*bridges.Message], ok b
 	for {
 		n, open := r.sub.Next(r.one[:])
 		if n > 0 {
+			done(r.one[0])
 			return r.one[0], true
 		}
 		if !open {
@@ -72,6 +74,12 @@ func (r *Reader) TryNext(d time.Duration) (ev live.Event[*bridges.Message], ok b
 		case <-deadline.C:
 			return ev, false
 		}
+	}
+}
+
+func done(ev live.Event[*bridges.Message]) {
+	if ev.Done != nil {
+		ev.Done()
 	}
 }
 
@@ -97,6 +105,7 @@ func (r *Reader) Ended() error {
 			return r.sub.Err()
 		}
 		if n > 0 {
+			done(r.one[0])
 			continue
 		}
 		select {
