@@ -88,7 +88,7 @@ func TestRoomsSurviveAKilledGateway(t *testing.T) {
 			flow(t, clientsOf(rooms), 40)
 			judgeRooms(t, rooms, g.Addr())
 			for _, c := range clientsOf(rooms) {
-				if c.protocol != "history" && c.sockets != 4 {
+				if c.protocol != history && c.sockets != 4 {
 					t.Errorf("%s has made %d connections, want 4", c.protocol, c.sockets)
 				}
 			}
