@@ -110,8 +110,10 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		}, []string{"is no event log", "--data-dir"}},
 		{"a database of another program", sqlite("CREATE TABLE t (x)"), []string{"is no event log", "another program", "--data-dir"}},
-		{"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
-			[]string{"newer version", "version 2", "--data-dir"}},
+		{
+			"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
+			[]string{"newer version", "version 2", "--data-dir"},
+		},
 		{"a directory that is used", func(t *testing.T, dir string) {
 			s := openAt(t, dir, Config{})
 			t.Cleanup(func() { _ = s.Close() })
