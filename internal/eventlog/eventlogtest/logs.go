@@ -183,7 +183,7 @@ func (s *suite) history(t *testing.T) {
 
 func (s *suite) catchUp(t *testing.T) {
 	log, _ := s.log(t, Options{Retention: eventlog.Retention{Events: 100_000}})
-	const events, subscribers = 3000, 12
+	const events, subscribers = 1500, 12
 	const senders = 8
 	start := log.Cursor("a", Append(t, log, "a", "0").Pos)
 	order := make(chan struct{}, 1) // who appends a number: they are to be in order
@@ -215,7 +215,7 @@ func (s *suite) catchUp(t *testing.T) {
 			cursor, last := start, 0
 			for last < events {
 				r := subscribe(t, log, "a", cursor)
-				for n := random.IntN(1000); n >= 0 && last < events; n-- {
+				for n := random.IntN(500); n >= 0 && last < events; n-- {
 					got, gap := r.number()
 					if got != last+1 || gap != nil {
 						t.Errorf("subscriber %d: %d after %d, gap %v (%v)", i, got, last, gap, r.Err())
@@ -262,7 +262,7 @@ func (s *suite) manySubscribers(t *testing.T) {
 
 func (s *suite) slow(t *testing.T) {
 	log, _ := s.log(t, Options{Retention: eventlog.Retention{Events: 5000}})
-	const events = 2000
+	const events = 800
 	quick, slow := subscribe(t, log, "a", ""), subscribe(t, log, "a", "")
 	for n := 1; n <= events; n++ {
 		Append(t, log, "a", fmt.Sprint(n))

@@ -50,7 +50,7 @@ func openAt(tb testing.TB, dir string, cfg Config) *Store {
 }
 
 func TestStore(t *testing.T) {
-	eventlogtest.Run(t, eventlogtest.Subject{Place: place, Clock: true, Keeps: true, Rounds: 10})
+	eventlogtest.Run(t, eventlogtest.Subject{Place: place, Clock: true, Keeps: true, Rounds: 3})
 }
 
 func BenchmarkStore(b *testing.B) { eventlogtest.Bench(b, place) }
@@ -110,8 +110,10 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		}, []string{"is no event log", "--data-dir"}},
 		{"a database of another program", sqlite("CREATE TABLE t (x)"), []string{"is no event log", "another program", "--data-dir"}},
-		{"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
-			[]string{"newer version", "version 2", "--data-dir"}},
+		{
+			"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
+			[]string{"newer version", "version 2", "--data-dir"},
+		},
 		{"a directory that is used", func(t *testing.T, dir string) {
 			s := openAt(t, dir, Config{})
 			t.Cleanup(func() { _ = s.Close() })
