@@ -159,6 +159,54 @@ func TestDirectoriesWithStrangeNames(t *testing.T) {
 	}
 }
 
+// While the writer is held up, appends wait in a queue that is bounded, and for
+// room in it.
+func TestAppendsWaitForRoomUnderTheirContexts(t *testing.T) {
+	dir := t.TempDir()
+	s := openAt(t, dir, Config{Retention: eventlog.Retention{Events: 10_000}})
+	defer s.Close()
+	other, err := sql.Open("sqlite", filepath.Join(dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetMaxOpenConns(1)
+	if _, err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	const senders = 2 * queueSize
+	var work sync.WaitGroup
+	for i := range senders {
+		work.Go(func() {
+			for { // the writer gives up after 2 s
+				_, _, err := s.Append(t.Context(), eventlog.Draft{Topic: "a", ID: fmt.Sprint(i)})
+				if err == nil {
+					return
+				}
+				var refusal *live.Error
+				if !errors.As(err, &refusal) || refusal.Code != eventlog.CodeUnavailable {
+					t.Errorf("Append: %v", err)
+					return
+				}
+			}
+		})
+	}
+	eventlogtest.Eventually(t, "the queue is full", func() bool { return len(s.queue) == queueSize })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, _, err := s.Append(ctx, eventlog.Draft{Topic: "b"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an append without room: %v, want %v", err, context.DeadlineExceeded)
+	}
+	if _, err := other.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	work.Wait()
+	entries, err := s.Before(t.Context(), "a", live.Position{}, 10_000)
+	if err != nil || len(entries) != senders {
+		t.Errorf("%d entries, %v, want %d", len(entries), err, senders)
+	}
+}
+
 // appendUntilKilled is the child of the test below: it appends and prints the
 // ids that were acknowledged.
 func appendUntilKilled(dir string) {
