@@ -16,37 +16,45 @@ const module = "github.com/sluice-gateway/sluice/"
 // arrows says what each package of ours may import of ours, in its code and in
 // its tests within the package. A name that ends in "/..." stands for a folder.
 var arrows = map[string][]string{
-	"internal/live":     {},
-	"internal/eventlog": {"internal/live"},
-	"internal/rooms":    {"internal/live"},
+	"internal/live":                  {},
+	"internal/eventlog":              {"internal/live"},
+	"internal/presence":              {"internal/live"},
+	"internal/eventlog/eventlogtest": {"internal/eventlog", "internal/live"},
+	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live"},
+	"internal/eventlog/sqlitelog":    {"internal/eventlog", "internal/live"},
+
+	"internal/rooms": {"internal/eventlog", "internal/live", "internal/presence"},
+
+	"internal/presence/presencetest":  {"internal/live", "internal/presence"},
+	"internal/presence/redispresence": {"internal/live", "internal/presence"},
 
 	"bridges":             {"internal/live"},
 	"bridges/bridgetest":  {"bridges", "internal/live"},
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/rooms"},
-	"graph/model":     {"bridges", "internal/live", "internal/rooms"},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/rooms"},
+	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms"},
+	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms"},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms"},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "server/gqlws"},
 
 	"web":               {},
 	"bench":             {"bench/..."},
-	"bench/peers":       {"bridges/...", "bridges", "graph/...", "graph", "internal/live", "internal/rooms"},
+	"bench/peers":       {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},
 	"internal/embedded": {},
 	"internal/testenv":  {},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/live", "internal/rooms", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "server", "server/gqlws", "web",
 	},
 }
 
 // heavy is what no package but the drivers may bring into a build.
 var heavy = []string{
-	"github.com/redis/go-redis", "github.com/eclipse/paho", "github.com/mochi-mqtt", "github.com/alicebob/miniredis",
+	"github.com/redis/go-redis", "github.com/eclipse/paho", "github.com/mochi-mqtt", "github.com/alicebob/miniredis", "modernc.org/sqlite",
 }
 
 func TestArrows(t *testing.T) {

@@ -126,11 +126,11 @@ func (b *bed) start(ctx context.Context, name string, env ...string) (*server, e
 	args := []string{"-c", b.cores.server, b.self, "peer", name, "-addr-file", file, "-redis", b.redis, "-mqtt", b.mqtt}
 	switch name {
 	case sluiceAlone:
-		args = []string{"-c", b.cores.server, b.binary, "serve", "--no-course-ports", "--log-level", "error", "--addr", "127.0.0.1:0", "--addr-file", file}
+		args = []string{"-c", b.cores.server, b.binary, "serve", "--no-course-ports", "--log-level", "error", "--data-dir", ":memory:", "--addr", "127.0.0.1:0", "--addr-file", file}
 	case sluice:
 		args = []string{
 			"-c", b.cores.server, b.binary, "serve", "--production", "--no-course-ports", "--log-level", "warn",
-			"--addr", "127.0.0.1:0", "--addr-file", file, "--redis-url", "redis://" + b.redis, "--mqtt-url", "mqtt://" + b.mqtt,
+			"--addr", "127.0.0.1:0", "--addr-file", file, "--data-dir", ":memory:", "--redis-url", "redis://" + b.redis, "--mqtt-url", "mqtt://" + b.mqtt,
 		}
 		if b.profile != "" {
 			s.debug = freeAddr()

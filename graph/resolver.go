@@ -59,8 +59,6 @@ func (r *Resolver) checkSize(m *bridges.Message) error {
 
 func (r *Resolver) countNow(live.Event[time.Time]) (model.GatewayStats, error) { return r.Stats(), nil }
 
-func roomMessage(ev live.Event[*rooms.Message]) (rooms.Message, error) { return *ev.Value, nil }
-
 // publish decodes a payload and sends it.
 func publish(ctx context.Context, to Topics, p bridges.Publication, payload string, encoding model.PayloadEncoding) (model.PublishReceipt, error) {
 	decoded, err := model.DecodePayload(payload, encoding)
@@ -77,6 +75,14 @@ func publish(ctx context.Context, to Topics, p bridges.Publication, payload stri
 		out.Receivers = &receipt.Receivers
 	}
 	return out, nil
+}
+
+// given is an argument that may be left out; empty: it was.
+func given(argument *string) string {
+	if argument == nil {
+		return ""
+	}
+	return *argument
 }
 
 // checkRange reports an argument outside its bounds.

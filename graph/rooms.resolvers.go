@@ -11,16 +11,13 @@ import (
 	"github.com/sluice-gateway/sluice/graph/generated"
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
 // SendMessage is the resolver for the sendMessage field.
 func (r *mutationResolver) SendMessage(ctx context.Context, input model.SendMessageInput) (rooms.Message, error) {
-	m, err := r.Rooms.Send(rooms.Draft{Room: input.Room, Author: input.Author, Content: input.Content})
-	if err != nil {
-		return rooms.Message{}, err
-	}
-	return *m, nil
+	return r.Rooms.Send(ctx, rooms.Draft{ID: given(input.ID), Room: input.Room, Author: input.Author, Content: input.Content})
 }
 
 // CreateRoom is the resolver for the createRoom field.
@@ -28,13 +25,42 @@ func (r *mutationResolver) CreateRoom(ctx context.Context) (model.Room, error) {
 	return model.Room{ID: rooms.Create()}, nil
 }
 
+// SetTyping is the resolver for the setTyping field.
+func (r *mutationResolver) SetTyping(ctx context.Context, room string, typing bool) (bool, error) {
+	viewer, ok := ViewerOf(ctx)
+	if !ok {
+		return false, errNoViewer
+	}
+	return typing, r.Rooms.SetTyping(room, viewer.ID, typing)
+}
+
+// RoomHistory is the resolver for the roomHistory field.
+func (r *queryResolver) RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error) {
+	messages, more, err := r.Rooms.History(ctx, room, given(before), last)
+	return model.MessageConnection{Nodes: messages, More: more, Before: before != nil}, err
+}
+
+// Presence is the resolver for the presence field.
+func (r *queryResolver) Presence(ctx context.Context, room string) ([]presence.Member, error) {
+	return r.Rooms.Members(ctx, room)
+}
+
 // MessageUpdates is the resolver for the messageUpdates field.
-func (r *subscriptionResolver) MessageUpdates(ctx context.Context, room string) (<-chan rooms.Message, error) {
-	sub, err := r.Rooms.Subscribe(ctx, room)
+func (r *subscriptionResolver) MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error) {
+	sub, err := r.Rooms.Subscribe(ctx, room, given(after))
 	if err != nil {
 		return nil, err
 	}
-	return live.Stream(ctx, sub, roomMessage), nil
+	return live.Stream(ctx, sub, r.Rooms.Reader(room)), nil
+}
+
+// PresenceUpdates is the resolver for the presenceUpdates field.
+func (r *subscriptionResolver) PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error) {
+	sub, err := r.Rooms.Watch(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	return live.Stream(ctx, sub, live.Value), nil
 }
 
 // Mutation returns generated.MutationResolver implementation.

@@ -143,7 +143,10 @@ func (p publishing) MutateOperationContext(ctx context.Context, opCtx *graphql.O
 		return nil
 	}
 	n := len(graphql.CollectFields(opCtx, opCtx.Operation.SelectionSet, []string{"Mutation"}))
-	if !p.mayPublish(ctx, n) {
+	switch {
+	case n > p.burst:
+		return coded("RATE_LIMITED", "The mutation has %d fields, more than the burst of %d that may come at once: send them one after the other.", n, p.burst)
+	case !p.mayPublish(ctx, n):
 		return coded("RATE_LIMITED", "You publish faster than %g times a second: wait a moment.", float64(p.rate))
 	}
 	return nil

@@ -99,6 +99,11 @@ func TestTooManyConnectionsIsSaidBeforeTheUpgrade(t *testing.T) {
 	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "TOO_MANY_CONNECTIONS") {
 		t.Errorf("got %d %v %s", status, header, body)
 	}
+	g.counted(t, map[string]uint64{"TOO_MANY_CONNECTIONS": 1})
+	if status, _, _ := g.do(t, "GET", "/graphql?query=subscription%7BtimeUpdates%7D", "", "Accept", asEvents); status != http.StatusServiceUnavailable {
+		t.Errorf("an event stream is answered %d", status)
+	}
+	g.counted(t, map[string]uint64{"TOO_MANY_CONNECTIONS": 2})
 }
 
 func TestRefusalsAreCounted(t *testing.T) {

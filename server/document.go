@@ -35,9 +35,11 @@ type DocumentLimits struct {
 // documentGuard is the gqlgen extension that holds documents to their limits,
 // the same on every transport.
 type documentGuard struct {
-	limits DocumentLimits
-	schema graphql.ExecutableSchema
-	passed *documentCache[struct{}] // documents that have been looked at
+	limits  DocumentLimits
+	payload int               // bytes of one result's data
+	count   func(code string) // told what is refused in a response
+	schema  graphql.ExecutableSchema
+	passed  *documentCache[struct{}] // documents that have been looked at
 }
 
 var (
@@ -47,8 +49,8 @@ var (
 	_ graphql.ResponseInterceptor       = (*documentGuard)(nil)
 )
 
-func newDocumentGuard(limits DocumentLimits) *documentGuard {
-	return &documentGuard{limits: limits, passed: newDocumentCache[struct{}](documentBytes)}
+func newDocumentGuard(limits DocumentLimits, payload int, count func(code string)) *documentGuard {
+	return &documentGuard{limits: limits, payload: payload, count: count, passed: newDocumentCache[struct{}](documentBytes)}
 }
 
 // ExtensionName implements graphql.HandlerExtension.
@@ -87,13 +89,18 @@ func (g *documentGuard) MutateOperationContext(ctx context.Context, opCtx *graph
 }
 
 // InterceptResponse implements graphql.ResponseInterceptor: it cuts a long list
-// of errors.
+// of errors. It also counts data that is too large, which the encoding of the
+// result replaces, once for all who share the result.
 func (g *documentGuard) InterceptResponse(ctx context.Context, next graphql.ResponseHandler) *graphql.Response {
 	response := next(ctx)
 	if response != nil && len(response.Errors) > g.limits.Errors {
 		cut := len(response.Errors) - g.limits.Errors
 		response.Errors = append(response.Errors[:g.limits.Errors:g.limits.Errors],
-			coded("ERRORS_CUT", "%d more errors are not listed.", cut))
+			coded("ERRORS_CUT", "%d more errors are not listed: at most %d are.", cut, g.limits.Errors))
+		g.count("ERRORS_CUT")
+	}
+	if response != nil && len(response.Data) > g.payload {
+		g.count("PAYLOAD_TOO_LARGE")
 	}
 	return response
 }

@@ -39,7 +39,7 @@ func TestDocumentLimits(t *testing.T) {
 		code     string
 	}{
 		{"bytes", testLimits, "{a}" + strings.Repeat(" ", 32<<10-3), "{a}" + strings.Repeat(" ", 32<<10-2), "DOCUMENT_TOO_LARGE"},
-		{"tokens", few, words(1999), words(2001), "DOCUMENT_TOO_LARGE"},
+		{"tokens", few, words(2000), words(2001), "DOCUMENT_TOO_LARGE"},
 		{"depth", testLimits, "{" + nest(11, "a") + "}", "{" + nest(12, "a") + "}", "DOCUMENT_TOO_DEEP"},
 		{"depth by fragments", testLimits, "{ a { ...f } } fragment f on Q { " + nest(10, "a") + "}", "{ a { ...f } } fragment f on Q { " + nest(11, "a") + "}", "DOCUMENT_TOO_DEEP"},
 		{"introspection depth", testLimits, "{ __schema {" + nest(19, "a") + "} }", "{ __schema {" + nest(20, "a") + "} }", "DOCUMENT_TOO_DEEP"},
@@ -57,7 +57,7 @@ func TestDocumentLimits(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			guard := newDocumentGuard(test.limits)
+			guard := newDocumentGuard(test.limits, 1000, func(string) {})
 			if err := guard.check(test.at); err != nil {
 				t.Errorf("at the bound: %v", err)
 			}

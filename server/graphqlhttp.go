@@ -86,7 +86,7 @@ func (t overHTTP) answer(w http.ResponseWriter, mediaType string, response *grap
 	limits := t.engine.Config()
 	body := gqlws.EncodeResponse(response, limits.PayloadBytes)
 	if mediaType == typeEvents {
-		_ = newEventStream(w, limits.WriteDeadline).write(appendComplete(appendNext(nil, body)))
+		_ = newEventStream(w, limits).write(appendComplete(appendNext(nil, gqlws.Result{JSON: body})))
 		return
 	}
 	w.Header().Set("Content-Type", mediaType+"; charset=utf-8")

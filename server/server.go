@@ -12,8 +12,9 @@
 // engine and under the same limits as over a WebSocket, one to a response, so an
 // EventSource and curl can follow it.
 //
-// Every door but the two health checks is behind Access. Shutdown ends the
-// sockets, which http.Server does not know any more once they are upgraded.
+// Every door but the two health checks is behind Access. Drain and Shutdown end
+// the sockets, which http.Server does not know any more once they are upgraded,
+// and the event streams.
 package server
 
 import (
@@ -23,7 +24,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -51,10 +51,13 @@ type Config struct {
 
 // Limits bound what comes in over HTTP and over GraphQL.
 type Limits struct {
-	BodyBytes int64         // of a POST
-	BodyWait  time.Duration // for a POST's body
-	Document  DocumentLimits
-	WebSocket gqlws.Config // its limits alone
+	HeaderBytes int           // of a request's first line and headers
+	HeaderWait  time.Duration // for them
+	Idle        time.Duration // of a connection, between two requests
+	BodyBytes   int64         // of a POST
+	BodyWait    time.Duration // for a POST's body
+	Document    DocumentLimits
+	WebSocket   gqlws.Config // its limits alone
 
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
@@ -73,9 +76,9 @@ type Server struct {
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
-	bodyWait  time.Duration
+	limits    Limits
+	logger    *slog.Logger
 	refusals  refusals
-	draining  atomic.Bool
 }
 
 // New makes a Server, or says what is wrong with the schema. Its sockets' workers run until Shutdown.
@@ -86,7 +89,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		mux: http.NewServeMux(), access: cfg.Access, clients: newClients(cfg.Limits, cfg.Proxies),
-		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), bodyWait: cfg.Limits.BodyWait,
+		states: cfg.Resolver.States, upstreams: cfg.Upstreams, started: time.Now(), limits: cfg.Limits, logger: cfg.Logger,
 	}
 	if s.upstreams == nil {
 		s.upstreams = func() int { return 0 }
@@ -94,6 +97,7 @@ func New(cfg Config) (*Server, error) {
 	ws := cfg.Limits.WebSocket
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
 	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
+	ws.Init, ws.Join = meet, present(cfg.Resolver.Rooms)
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
@@ -109,7 +113,8 @@ func New(cfg Config) (*Server, error) {
 
 // bounded is what stands before every door.
 func (s *Server) bounded(next http.Handler) http.Handler {
-	return withDeadlines(s.bodyWait, s.sockets.Config().WriteDeadline, closeChunked(next))
+	next = limitHeaders(s.limits.HeaderBytes, s.refusals.add, closeChunked(next))
+	return withDeadlines(s.limits.BodyWait, s.sockets.Config().WriteDeadline, next)
 }
 
 func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Handler {
@@ -120,7 +125,7 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 	h.SetParserTokenLimit(cfg.Limits.Document.Tokens)
 	h.SetErrorPresenter(graph.Present(cfg.Logger, s.refusals.add))
 	h.SetRecoverFunc(graph.Recover)
-	h.Use(newDocumentGuard(cfg.Limits.Document))
+	h.Use(newDocumentGuard(cfg.Limits.Document, s.sockets.Config().PayloadBytes, s.refusals.add))
 	h.Use(publishing{s.clients})
 	if cfg.Introspection {
 		h.Use(extension.Introspection{})
@@ -134,12 +139,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.Serve
 // GraphQL is the GraphQL door alone, on every path: the course's port 8081.
 func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
 
-// Shutdown makes the gateway unready and closes every socket as
-// gqlws.Transport.Shutdown does.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	return s.sockets.Shutdown(ctx)
-}
+// Drain makes the gateway unready, then tells its sockets and streams to leave,
+// as gqlws.Transport.Drain does. Requests are answered as before.
+func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
+
+// Shutdown drains the gateway, unless that has been done, and waits for its
+// sockets and streams, as gqlws.Transport.Shutdown does.
+func (s *Server) Shutdown(ctx context.Context) error { return s.sockets.Shutdown(ctx) }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -155,7 +161,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 			status, code = "a broker is away", http.StatusServiceUnavailable
 		}
 	}
-	if s.draining.Load() {
+	if s.sockets.Draining() {
 		status, code = "draining", http.StatusServiceUnavailable
 	}
 	writeJSON(w, code, map[string]any{"status": status, "bridges": brokers})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,7 +22,9 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
@@ -53,12 +56,29 @@ type gateway struct {
 // start starts one; change may alter its configuration.
 func start(t *testing.T, change ...func(*Config)) *gateway {
 	t.Helper()
+	g := build(t, change...)
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config, srv.Listener = g.HTTPServer(g), g.Watch(srv.Listener)
+	srv.Start()
+	g.url = srv.URL
+	t.Cleanup(func() {
+		_ = g.stop()
+		srv.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return g
+}
+
+// build makes one that nobody can reach.
+func build(t *testing.T, change ...func(*Config)) *gateway {
+	t.Helper()
 	g := &gateway{
 		mqtt: bridges.NewMemory(bridges.MemoryConfig{}), redis: bridges.NewMemory(bridges.MemoryConfig{}),
 		states: new(bridges.States), log: new(bytes.Buffer),
 	}
 	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
-	room := rooms.New()
+	events, members := eventlog.New(eventlog.NewMemory(eventlog.Retention{}, nil), eventlog.Config{}), presence.NewMemory()
+	room := rooms.New(events, members)
 	g.rooms = room
 	mqttRules, err1 := bridges.NewMQTTRules([]string{"demo/#"}, []string{"demo/#"})
 	redisRules, err2 := bridges.NewRedisRules([]string{"demo/*"}, []string{"demo/*"})
@@ -71,7 +91,7 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 	guard := bridges.Guard{Topics: bridges.DefaultTopicLimits, PublishBytes: 1000}
 	cfg := Config{
 		Logger: slog.New(slog.NewTextHandler(g.log, nil)), Access: access, Introspection: true,
-		Limits: Limits{BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
+		Limits: Limits{HeaderBytes: 16 << 10, HeaderWait: 5 * time.Second, Idle: time.Minute, BodyBytes: 10_000, BodyWait: time.Second, Document: DocumentLimits{
 			Bytes: 32 << 10, Tokens: 500, Depth: 12, IntrospectionDepth: 20, Aliases: 30, Directives: 50,
 			Fragments: 50, RootFields: 20, Selections: 1000, Complexity: 500, Errors: 20,
 		}, Connections: 1000, ConnectionsPerAddress: 10, PublishPerSecond: 1000, PublishBurst: 1000},
@@ -93,19 +113,16 @@ func start(t *testing.T, change ...func(*Config)) *gateway {
 	g.stop = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		return g.Server.Shutdown(ctx)
+		err := g.Server.Shutdown(ctx)
+		events.Close()
+		return errors.Join(err, members.Close())
 	})
-	srv := httptest.NewServer(g.Server)
-	g.url = srv.URL
 	t.Cleanup(func() {
 		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
-		srv.Close()
-		room.Close()
 		g.mqtt.Close()
 		g.redis.Close()
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return g
 }
@@ -228,7 +245,7 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("got %d %s", status, body)
 	}
 	g.states.Set("mqtt", bridges.KindMQTT, bridges.Status{State: bridges.Connected})
-	g.draining.Store(true)
+	g.Drain(t.Context())
 	if status, body, _ := g.do(t, "GET", "/readyz", ""); status != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("got %d %s", status, body)
 	}
@@ -373,7 +390,7 @@ func TestRoomsReachEverybodyInOneOrder(t *testing.T) {
 			pace := time.NewTicker(time.Millisecond)
 			defer pace.Stop()
 			for ctx.Err() == nil {
-				_, _ = g.rooms.Send(rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
+				_, _ = g.rooms.Send(ctx, rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: "hello"})
 				<-pace.C
 			}
 		})

@@ -22,6 +22,18 @@ import (
 // stream answers a subscription.
 func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) {
 	limits := t.engine.Config()
+	if t.engine.Draining() {
+		t.turnAway(w, r)
+		return
+	}
+	asked, err := gqlws.ParseAsked(opCtx.Extensions)
+	if err != nil {
+		t.refuse(w, typeEvents, bad("%s.", err))
+		return
+	}
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		asked.Resume = last // an EventSource that comes back
+	}
 	release, ok := limits.Admit(r)
 	if !ok {
 		t.refuse(w, typeEvents, &failure{
@@ -31,12 +43,12 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return
 	}
 	defer release()
-	results := t.engine.Subscribe(ctx, exec, opCtx)
+	results := t.engine.Subscribe(ctx, exec, opCtx, asked)
 	defer results.Close()
 	keepAlive := time.NewTicker(limits.PingEvery)
 	defer keepAlive.Stop()
 
-	events := newEventStream(w, limits.WriteDeadline)
+	events := newEventStream(w, limits)
 	open := events.write(appendComment(nil, "")) == nil // shows the client that it is heard
 	for open {
 		select {
@@ -50,25 +62,43 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 }
 
+// turnAway refuses a stream while the gateway drains. EventSource, which always
+// sends a GET, gives up for good on any status but 200, and comes back after a
+// stream that was cut: so it gets one.
+func (t overHTTP) turnAway(w http.ResponseWriter, r *http.Request) {
+	const code = "SHUTTING_DOWN"
+	if r.Method != http.MethodGet {
+		t.refuse(w, typeEvents, &failure{
+			status: http.StatusServiceUnavailable, code: code, retryAfter: "5",
+			message: "The gateway is restarting: subscribe again in a moment.",
+		})
+		return
+	}
+	limits := t.engine.Config()
+	limits.Refused(code)
+	events := newEventStream(w, limits)
+	_ = events.write(events.appendEnding(nil, &gqlws.ServiceRestart))
+}
+
 // eventStream is a response that sends events.
 type eventStream struct {
-	w        http.ResponseWriter
-	deadline time.Duration
+	w      http.ResponseWriter
+	limits gqlws.Config
 }
 
 // newEventStream sets the headers of the response.
-func newEventStream(w http.ResponseWriter, deadline time.Duration) eventStream {
+func newEventStream(w http.ResponseWriter, limits gqlws.Config) eventStream {
 	h := w.Header()
 	h.Set("Content-Type", typeEvents+"; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // nginx would wait for a full buffer
-	return eventStream{w, deadline}
+	return eventStream{w, limits}
 }
 
 // write sends events at once. An error means that the client is gone, or read
 // nothing for the length of the deadline.
 func (s eventStream) write(events []byte) error {
-	return writeWithin(s.deadline, s.w, events)
+	return writeWithin(s.limits.WriteDeadline, s.w, events)
 }
 
 // forward writes the results that wait, many events to a write. It reports
@@ -81,7 +111,7 @@ func (s eventStream) forward(results *gqlws.Results) (open bool) {
 			events = appendNext(events, result)
 		}
 		if !open {
-			events = appendEnding(events, results.Ending())
+			events = s.appendEnding(events, results.Ending())
 		}
 		if len(events) > 0 && s.write(events) != nil {
 			return false
@@ -92,11 +122,16 @@ func (s eventStream) forward(results *gqlws.Results) (open bool) {
 	}
 }
 
-// appendNext appends a result as an event.
-func appendNext(b, result []byte) []byte {
-	b = append(b, "event: next\ndata: "...)
+// appendNext appends a result as an event. Its id is what the client sends as
+// Last-Event-ID when it comes back.
+func appendNext(b []byte, result gqlws.Result) []byte {
+	b = append(b, "event: next\n"...)
+	if result.Cursor != "" {
+		b = append(append(append(b, "id: "...), result.Cursor...), '\n')
+	}
+	b = append(b, "data: "...)
 	begin := len(b)
-	b = append(b, result...)
+	b = append(b, result.JSON...)
 	// A line break would end the data. In JSON it can only be white space between
 	// two tokens, such as gqlgen puts behind a value of a map scalar.
 	for i, c := range b[begin:] {
@@ -112,11 +147,11 @@ func appendNext(b, result []byte) []byte {
 func appendComplete(b []byte) []byte { return append(b, "event: complete\ndata:\n\n"...) }
 
 // appendEnding appends what comes last.
-func appendEnding(b []byte, why *gqlws.Ending) []byte {
+func (s eventStream) appendEnding(b []byte, why *gqlws.Ending) []byte {
 	if why == nil {
 		return appendComplete(b)
 	}
-	return appendComment(b, why.Reason)
+	return appendComment(b, s.limits.Explain(*why).Reason)
 }
 
 // appendComment appends a line that clients ignore.

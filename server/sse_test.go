@@ -286,7 +286,38 @@ func TestShutdownEndsEventStreams(t *testing.T) {
 		t.Error(err)
 	}
 	s.want(": The gateway is restarting", "")
-	g.listen(t, `subscription { timeUpdates }`).want(": The gateway is restarting", "") // not a refusal: EventSource would give up
+}
+
+// EventSource sends a GET, gives up for good on any status but 200, and comes
+// back when a stream was cut.
+func TestStreamsAreTurnedAwayWhileTheGatewayDrains(t *testing.T) {
+	g := start(t)
+	g.Drain(t.Context())
+	g.listen(t, `subscription { timeUpdates }`).want(": The gateway is restarting", "")
+	status, body, header := g.do(t, "POST", "/graphql", `{"query":"subscription { timeUpdates }"}`, "Accept", asEvents, "Content-Type", asJSON)
+	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"SHUTTING_DOWN"`) || header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Errorf("got %d %v %s", status, header, body)
+	}
+	if n := g.Refusals()["SHUTTING_DOWN"]; n != 2 {
+		t.Errorf("%d were counted: %v", n, g.Refusals())
+	}
+	if body := g.query(t, `{ hello }`, nil); !strings.Contains(body, "Hello") {
+		t.Errorf("a query was answered %s", body)
+	}
+}
+
+func TestSocketsAreRefusedWhileTheGatewayDrains(t *testing.T) {
+	g := start(t, func(cfg *Config) { cfg.Limits.Connections = 1 })
+	g.listen(t, `subscription { timeUpdates }`).next() // the only place is taken
+	g.Drain(t.Context())
+	status, body, header := g.do(t, "GET", "/graphql", "", "Connection", "Upgrade", "Upgrade", "websocket",
+		"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol", "graphql-transport-ws")
+	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, "(SHUTTING_DOWN)") {
+		t.Errorf("got %d %v %s", status, header, body)
+	}
+	if n := g.Refusals()["SHUTTING_DOWN"]; n != 1 {
+		t.Errorf("%d were counted: %v", n, g.Refusals())
+	}
 }
 
 func TestSlowReaderIsCut(t *testing.T) {

@@ -19,6 +19,8 @@ import (
 	"github.com/sluice-gateway/sluice/bridges/redisbridge"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/internal/eventlog"
+	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
@@ -46,7 +48,7 @@ func newStock(b Brokers, sockets transport.WebsocketImplementation) (http.Handle
 	schema := generated.NewExecutableSchema(generated.Config{Resolvers: &graph.Resolver{
 		MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: mqtt, Rules: mqttRules},
 		Redis:  bridges.GuardedRedis{Guard: guard, Bridge: redis, Rules: redisRules},
-		Rooms:  rooms.New(),
+		Rooms:  rooms.New(eventlog.New(eventlog.NewMemory(eventlog.Retention{}, nil), eventlog.Config{}), presence.NewMemory()),
 		States: new(bridges.States),
 	}})
 	h := handler.New(schema)

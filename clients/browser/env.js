@@ -64,7 +64,7 @@ export class Env {
   async startGateway(addr = "127.0.0.1:0") {
     const file = join(this.#dir, "addr");
     rmSync(file, { force: true });
-    const args = ["serve", "--addr", addr, "--addr-file", file, "--course-ports=false"];
+    const args = ["serve", "--addr", addr, "--data-dir", ":memory:", "--addr-file", file, "--course-ports=false"];
     this.gateway = this.#spawn(sluice, args, {
       MQTT_BROKER_URL: `mqtt://127.0.0.1:${this.mqttPort}`,
       REDIS_URL: `redis://127.0.0.1:${this.redisPort}`,
@@ -106,8 +106,9 @@ export class Env {
   }
 
   #spawn(command, args, env = {}) {
+    const { SLUICE_BIN, ...inherited } = process.env;
     const child = spawn(command, args.map(String), {
-      env: { ...process.env, ...env },
+      env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     child.output = "";

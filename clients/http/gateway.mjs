@@ -36,8 +36,8 @@ export class Gateway {
     if (!existsSync(sluice)) throw new Error(`${sluice} is missing: build it first, or name it in SLUICE_BIN`);
     this.#dir = mkdtempSync(join(tmpdir(), "sluice-http-"));
     const file = join(this.#dir, "addr");
-    const { REDIS_URL, MQTT_BROKER_URL, ...env } = process.env; // without them the embedded brokers start
-    const args = ["serve", "--addr", "127.0.0.1:0", "--addr-file", file, "--no-course-ports", "--log-level", "debug"];
+    const { SLUICE_BIN, REDIS_URL, MQTT_BROKER_URL, ...env } = process.env; // without the URLs the embedded brokers start
+    const args = ["serve", "--addr", "127.0.0.1:0", "--data-dir", ":memory:", "--addr-file", file, "--no-course-ports", "--log-level", "debug"];
     const child = spawn(sluice, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     this.#exited = new Promise((resolved, rejected) => {

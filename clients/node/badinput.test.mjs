@@ -17,7 +17,7 @@ const brokers = { REDIS_URL: "redis://127.0.0.1:1", MQTT_BROKER_URL: "mqtt://127
 // refusedStart starts the gateway, which must end by itself, soon, with a
 // status that is not 0; returns what it said.
 async function refusedStart(t, args, env = {}) {
-  const settings = { ...brokers, SLUICE_DATA_DIR: ":memory:", ...env };
+  const settings = { ...brokers, ...env };
   const program = new Program("sluice", () => [sluice, args, settings]).launch();
   atEnd(t, () => program.kill());
   const { code } = await within(5_000, `the refusal of ${args.join(" ")}`, program.exited);
@@ -26,7 +26,7 @@ async function refusedStart(t, args, env = {}) {
   return program.output;
 }
 
-const serve = ["serve", "--addr", "127.0.0.1:0", "--no-course-ports"];
+const serve = ["serve", "--addr", "127.0.0.1:0", "--no-course-ports", "--data-dir", ":memory:"];
 
 describe("a start that cannot work is refused", { timeout: 60_000 }, () => {
   const limit = { timeout: 10_000 };
@@ -111,6 +111,11 @@ describe("a start that cannot work is refused", { timeout: 60_000 }, () => {
   test("a limit in the environment that is no size", limit, async (t) => {
     const said = await refusedStart(t, serve, { SLUICE_LIMIT_QUEUE: "many" });
     assert.match(said, /SLUICE_LIMIT_QUEUE=many[^]*64KiB/);
+  });
+
+  test("an unknown limit in the environment", limit, async (t) => {
+    const said = await refusedStart(t, serve, { SLUICE_LIMIT_QUEU: "1MiB" });
+    assert.match(said, /SLUICE_LIMIT_QUEU is not known[^]*SLUICE_LIMIT_QUEUE\?/);
   });
 
   test("an unknown name in the configuration file", limit, async (t) => {

@@ -26,6 +26,9 @@ import { fileURLToPath } from "node:url";
 export const sluice = resolve(process.env.SLUICE_BIN || fileURLToPath(new URL("../../bin/sluice", import.meta.url)));
 export const requireBrokers = process.env.REQUIRE_BROKERS === "1";
 
+// What the developer's own shell tells a gateway must not decide.
+const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SLUICE_")));
+
 // Debian keeps servers in sbin, which is not on every user's PATH.
 const searched = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
 
@@ -126,7 +129,7 @@ export class Program {
     const [path, args, env] = this.#command();
     const [program, ...rest] = [...mortal, path, ...args.map(String)];
     const child = spawn(program, rest, {
-      env: { ...process.env, ...env },
+      env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
@@ -295,7 +298,7 @@ export class Environment {
 // until it lives, for a start without brokers. `port` fixes the port.
 // `publish: false` leaves what may be published to the gateway's own default.
 export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, ...options } = {}) {
-  const { coursePorts = false, publish = true, ready = true } = options;
+  const { coursePorts = false, publish = true, ready = true, dataDir = ":memory:" } = options;
   if (!existsSync(sluice)) throw new Error(`${sluice} is missing: build it first, or name it in SLUICE_BIN`);
   const dir = mkdtempSync(join(tmpdir(), "sluice-gateway-"));
   process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -307,7 +310,7 @@ export function newGateway({ redisURL, mqttURL, args = [], env = {}, port = 0, .
       return [
         sluice,
         [
-          ...["serve", "--addr", `127.0.0.1:${port}`, "--addr-file", file],
+          ...["serve", "--addr", `127.0.0.1:${port}`, "--addr-file", file, "--data-dir", dataDir],
           coursePorts ? "--course-ports" : "--no-course-ports",
           ...(publish ? ["--mqtt-allow-publish", "demo/#", "--redis-allow-publish", "demo:*"] : []),
           ...["--log-level", "debug"],

@@ -1,23 +1,34 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/server"
 )
 
 // cli is the command line. Kong fills it: a flag beats the environment, which
 // beats the file, which beats the default.
 type cli struct {
 	Config kong.ConfigFlag `help:"Read settings from this YAML file: the names of the flags below, without the dashes." env:"SLUICE_CONFIG" placeholder:"FILE"`
+
+	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
 	Version struct{} `cmd:"" help:"Print the version."`
@@ -32,6 +43,9 @@ type config struct {
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
+
+	DataDir string `help:"Where rooms and lesson events are kept, unless there is a Redis server to keep them. :memory: keeps them until the end. Default: ${statedir}." env:"SLUICE_DATA_DIR" placeholder:"DIR" group:"Storage"`
+	Secret  string `help:"Signs cursors. Without it a key is made once and kept with the events. Gateways on the same Redis need the same one." env:"WEBSOCKET_SECRET" placeholder:"TEXT" group:"Storage"`
 
 	MQTTAllow         []string `help:"MQTT topics that anonymous clients may read, as filters. Default: ${default}." name:"mqtt-allow" default:"demo/#,lessons/#" env:"SLUICE_MQTT_ALLOW" placeholder:"FILTER" group:"Who may do what"`
 	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`
@@ -51,9 +65,12 @@ type config struct {
 	DebugAddr string `help:"Serve pprof and expvar here, on loopback only." env:"SLUICE_DEBUG_ADDR" placeholder:"ADDR" group:"Running"`
 	WebDir    string `help:"Serve the pages from this folder instead of those built in." type:"existingdir" env:"SLUICE_WEB_DIR" placeholder:"DIR" group:"Running"`
 
-	loopback bool
-	limits   limits
-	proxies  []netip.Prefix
+	loopback   bool
+	limits     limits
+	proxies    []netip.Prefix
+	access     *server.Access
+	mqttRules  *bridges.MQTTRules
+	redisRules *bridges.RedisRules
 }
 
 // parse reads the command line. Help and version end the program through an
@@ -65,8 +82,10 @@ func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _
 		kong.Name("sluice"),
 		kong.Description("MQTT topics and Redis channels as GraphQL subscriptions, over WebSocket."),
 		kong.Writers(stdout, stderr),
+		kong.Vars{"version": "sluice " + version()},
 		kong.Configuration(yamlFile),
 		kong.ConfigureHelp(kong.HelpOptions{FlagsLast: true, WrapUpperBound: 100}),
+		kong.Vars{"statedir": stateDir()},
 		kong.Exit(func(code int) { exited = code }),
 		kong.Help(func(options kong.HelpOptions, ctx *kong.Context) error {
 			if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
@@ -88,7 +107,54 @@ func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _
 	if kctx.Command() == "version" {
 		return "version", config{}, nil
 	}
+	if err := checkVariables(os.Environ(), variables(parser.Model)); err != nil {
+		return "", config{}, err
+	}
 	return "serve", c.Serve, c.Serve.check()
+}
+
+// variables lists those that the environment may have.
+func variables(app *kong.Application) []string {
+	var names []string
+	for _, flag := range settings(app) {
+		names = append(names, flag.Envs...)
+	}
+	l := defaultLimits()
+	for _, limit := range l.table() {
+		names = append(names, limitVariable(limit.name))
+	}
+	return names
+}
+
+// settings lists the flags of all commands.
+func settings(app *kong.Application) (flags []*kong.Flag) {
+	for _, node := range slices.Concat(app.Children, []*kong.Node{app.Node}) {
+		flags = append(flags, node.Flags...)
+	}
+	return flags
+}
+
+// kubernetes is what a pod finds in its environment for a service by the name of
+// sluice or sluice-…
+var kubernetes = regexp.MustCompile(`^SLUICE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|^SLUICE_([A-Z0-9_]+_)?PORT=\w+://`)
+
+// checkVariables reports a variable that seems to be meant for the gateway and
+// has no effect.
+func checkVariables(environment, known []string) error {
+	for _, variable := range environment {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "SLUICE_") && !slices.Contains(known, name) && !kubernetes.MatchString(variable) {
+			return fmt.Errorf("the environment variable %s is not known: did you mean %s? `sluice serve --help` lists them", name, nearest(strings.ToUpper(name), known))
+		}
+	}
+	return nil
+}
+
+// nearest is the name that takes the fewest letters to change.
+func nearest(name string, known []string) string {
+	return slices.MinFunc(known, func(a, b string) int {
+		return cmp.Compare(levenshtein.ComputeDistance(name, a), levenshtein.ComputeDistance(name, b))
+	})
 }
 
 // check completes the settings and reports those that do not fit together.
@@ -108,6 +174,15 @@ func (c *config) check() error {
 		}
 		c.proxies = append(c.proxies, prefix)
 	}
+	if c.access, err = server.NewAccess(c.loopback, c.Origins, c.Hosts); err != nil {
+		return wrong("--origin, --host", err)
+	}
+	if c.mqttRules, err = bridges.NewMQTTRules(c.MQTTAllow, c.mqttPublish()); err != nil {
+		return wrong("--mqtt-allow, --mqtt-allow-publish", err)
+	}
+	if c.redisRules, err = bridges.NewRedisRules(c.RedisAllow, c.redisPublish()); err != nil {
+		return wrong("--redis-allow, --redis-allow-publish", err)
+	}
 	if !c.loopback && (len(c.Origins) == 0 || !c.Anonymous) {
 		return fmt.Errorf("--addr %s can be reached from other machines, so say who may come: --origin with the address of your pages, and --anonymous as long as there are no user tokens. "+
 			"Anonymous clients could then read MQTT %s and Redis %s, and publish to MQTT %s and Redis %s", c.Addr,
@@ -123,6 +198,36 @@ func (c *config) check() error {
 		}
 	}
 	return nil
+}
+
+// wrong reports the value of a setting. The name of our package that found it
+// out says nothing to the user.
+func wrong(setting string, err error) error {
+	text := err.Error()
+	for _, own := range []string{"mqttbridge: ", "redisbridge: ", "bridges: allow list: "} {
+		text = strings.TrimPrefix(text, own)
+	}
+	return fmt.Errorf("%s: %s", setting, text)
+}
+
+// inMemory is the --data-dir that keeps nothing.
+const inMemory = ":memory:"
+
+func (c *config) dataDir() string { return cmp.Or(c.DataDir, stateDir()) }
+
+// stateDir is where this user's programs keep what should survive them: on Unix
+// as the XDG Base Directory Specification says, elsewhere with their settings.
+func stateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sluice")
+	}
+	if home, err := os.UserHomeDir(); err == nil && runtime.GOOS != "windows" && runtime.GOOS != "darwin" {
+		return filepath.Join(home, ".local", "state", "sluice")
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(dir, "sluice")
+	}
+	return "sluice-data" // beside the program: there is no home
 }
 
 func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }
@@ -187,15 +292,13 @@ type fileResolver struct{ values map[string]any }
 
 // Validate implements kong.Resolver: every name must be a flag's.
 func (f *fileResolver) Validate(app *kong.Application) error {
-	known := make(map[string]bool)
-	for _, node := range append(app.Children, app.Node) {
-		for _, flag := range node.Flags {
-			known[flag.Name] = true
-		}
+	var known []string
+	for _, flag := range settings(app) {
+		known = append(known, flag.Name)
 	}
 	for name := range f.values {
-		if !known[name] {
-			return fmt.Errorf("configuration file: %q is not a setting; `sluice serve --help` lists them", name)
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("configuration file: %q is not a setting: did you mean %s? `sluice serve --help` lists them", name, nearest(name, known))
 		}
 	}
 	return nil

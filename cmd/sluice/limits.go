@@ -61,7 +61,7 @@ func (l *limits) table() []limit {
 		{"payload", "size of one event's result", &l.payload},
 		{"queue", "size of the frames that wait for one socket", &l.queue},
 		{"publish-bytes", "size of a payload that is published", &l.publishBytes},
-		{"header-bytes", "size of the headers of a request", &l.headerBytes},
+		{"header-bytes", "size of the first line and the headers of a request", &l.headerBytes},
 		{"document", "size of a GraphQL document", &l.document},
 		{"tokens", "words and signs of a document", &l.tokens},
 		{"depth", "levels of a document", &l.depth},
@@ -104,7 +104,7 @@ func (l *limits) set(name, value string) error {
 		}
 		names = append(names, limit.name)
 	}
-	return fmt.Errorf("limit %q is not known; there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("limit %q is not known: did you mean %s? There are %s", name, nearest(name, names), strings.Join(names, ", "))
 }
 
 func (l *limits) topics() bridges.TopicLimits {
@@ -113,6 +113,7 @@ func (l *limits) topics() bridges.TopicLimits {
 
 func (l *limits) server() server.Limits {
 	return server.Limits{
+		HeaderBytes: int(l.headerBytes), HeaderWait: time.Duration(l.headerWait), Idle: time.Duration(l.httpIdle),
 		BodyBytes: int64(l.httpBody), BodyWait: time.Duration(l.bodyWait),
 		Document: server.DocumentLimits{
 			Bytes: int(l.document), Tokens: int(l.tokens), Depth: int(l.depth), IntrospectionDepth: int(l.introspectionDepth),
@@ -226,4 +227,10 @@ func (d *durationValue) set(s string) error {
 	return nil
 }
 
-func (d *durationValue) String() string { return time.Duration(*d).String() }
+func (d *durationValue) String() string {
+	s := time.Duration(*d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
+}

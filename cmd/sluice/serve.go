@@ -34,35 +34,43 @@ import (
 //	MQTT   (embedded or MQTT_BROKER_URL) ─ mqttbridge ──┼─ graph ─ server ─ :8080
 //	rooms  ─────────────────────────────────────────────┘               └─ :8081
 //
-// What is made later is closed earlier.
+// What is made later is closed earlier, also when a later part cannot be made.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
 	var closing stack
 	defer func() { err = errors.Join(err, closing.closeAll()) }()
 	logger := newLogger(cfg, stderr)
 
-	main, err := listen(ctx, cfg.Addr)
+	main, err := listen(ctx, "--addr", cfg.Addr, &closing)
 	if err != nil {
 		return err
 	}
-	closing.add(func() error { return ignoreClosed(main.Close()) })
+	opened := addresses{main: main.Addr().String()}
+	var course, debug net.Listener
+	if cfg.coursePorts() {
+		if course, err = listen(ctx, "--no-course-ports", courseGraphQL, &closing); err != nil {
+			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
+		} else {
+			opened.course = course.Addr().String()
+		}
+	}
+	if cfg.DebugAddr != "" {
+		if debug, err = listen(ctx, "--debug-addr", cfg.DebugAddr, &closing); err != nil {
+			return err
+		}
+	}
 
 	brokers, err := connect(cfg, logger, &closing)
 	if err != nil {
 		return err
 	}
-	room := rooms.New()
-	closing.add(func() error { room.Close(); return nil })
-
-	resolver, err := brokers.resolver(cfg, room)
+	shared, err := openShared(cfg, logger, &closing)
 	if err != nil {
 		return err
 	}
-	access, err := server.NewAccess(cfg.loopback, cfg.Origins, cfg.Hosts)
-	if err != nil {
-		return fmt.Errorf("--origin, --host: %w", err)
-	}
+	room := rooms.New(shared.log, shared.members)
+	resolver := brokers.resolver(cfg, room)
 	gateway, err := server.New(server.Config{
-		Logger: logger, Resolver: resolver, Access: access, Limits: cfg.limits.server(),
+		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
 			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
@@ -76,51 +84,42 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		expvar.Publish("sluice_refusals", expvar.Func(func() any { return gateway.Refusals() }))
 	}
 
+	var servers []*http.Server
 	var work sync.WaitGroup
+	background, stopBackground := context.WithCancel(ctx)
+	closing.add(func() error {
+		stopBackground()
+		drain(time.Duration(cfg.limits.drain), logger, gateway, servers, &work)
+		return nil
+	})
 	failed := make(chan error, 3)
-	listenOn := func(ln net.Listener, h http.Handler) *http.Server {
-		srv := newHTTPServer(cfg, h, logger)
+	serveOn := func(ln net.Listener, h http.Handler) {
+		if ln == nil {
+			return
+		}
+		srv := gateway.HTTPServer(h)
+		servers = append(servers, srv)
 		work.Go(func() {
-			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(gateway.Watch(ln)); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serving %s: %w", ln.Addr(), err)
 			}
 		})
-		return srv
 	}
-	servers := []*http.Server{listenOn(main, gateway)}
-	opened := addresses{main: main.Addr().String()}
-	if cfg.coursePorts() {
-		if course, err := listen(ctx, courseGraphQL); err != nil {
-			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
-		} else {
-			servers = append(servers, listenOn(course, gateway.GraphQL()))
-			opened.course = course.Addr().String()
-		}
-	}
-	if cfg.DebugAddr != "" {
-		debug, err := listen(ctx, cfg.DebugAddr)
-		if err != nil {
-			return err
-		}
-		servers = append(servers, listenOn(debug, http.DefaultServeMux))
-	}
-
-	background, stopBackground := context.WithCancel(ctx)
+	serveOn(main, gateway)
+	serveOn(course, gateway.GraphQL())
+	serveOn(debug, http.DefaultServeMux)
 	if cfg.demo() {
-		work.Go(func() { demo(background, logger, room, brokers.mqtt, brokers.redis) })
+		work.Go(func() { demo(background, logger, shared.log, room, brokers.mqtt, brokers.redis) })
 	}
 	work.Go(func() { giveBackMemory(background) })
-	closing.add(func() error {
-		stopBackground()
-		return drain(cfg, logger, gateway, servers, &work)
-	})
 
 	if cfg.AddrFile != "" {
 		if err := writeAddr(cfg.AddrFile, opened.main); err != nil {
 			return err
 		}
 	}
-	greet(stdout, cfg, opened, brokers)
+	opened.main = called(cfg.Addr, opened.main)
+	greet(stdout, cfg, opened, brokers, shared)
 
 	select {
 	case <-ctx.Done():
@@ -134,42 +133,39 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 // courseGraphQL is where the course's GraphQL server lives.
 const courseGraphQL = "127.0.0.1:8081"
 
-// drain closes sockets with a Close frame, lets requests finish, and waits for
-// every goroutine of serve.
-func drain(cfg config, logger *slog.Logger, gateway *server.Server, servers []*http.Server, work *sync.WaitGroup) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.limits.drain))
+// drain lets clients go, and waits for every goroutine of serve. The listeners
+// stay open while sockets are told to leave, for health checks and for those who
+// are told to come later. Then requests may finish while sockets close; what is
+// left after limit is dropped.
+func drain(limit time.Duration, logger *slog.Logger, gateway *server.Server, servers []*http.Server, work *sync.WaitGroup) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := gateway.Shutdown(ctx); err != nil {
-		logger.Warn("some sockets did not close in time", "error", err)
-	}
 	for _, srv := range servers {
-		if err := srv.Shutdown(ctx); err != nil {
-			logger.Warn("some requests did not finish in time", "error", err)
-			_ = srv.Close()
-		}
+		srv.SetKeepAlivesEnabled(false) // a client's next request looks for another instance
+	}
+	gateway.Drain(ctx)
+	work.Go(func() { _ = gateway.Shutdown(ctx) }) // the log says how many did not go in time
+	for _, srv := range servers {
+		work.Go(func() {
+			if err := srv.Shutdown(ctx); err != nil {
+				logger.Warn("some requests did not finish in time", "error", err)
+				_ = srv.Close()
+			}
+		})
 	}
 	work.Wait()
-	return nil
 }
 
-func newHTTPServer(cfg config, h http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: time.Duration(cfg.limits.headerWait),
-		IdleTimeout:       time.Duration(cfg.limits.httpIdle),
-		MaxHeaderBytes:    int(cfg.limits.headerBytes),
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // clients' doing
-	}
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
+// listen opens an address that flag chooses, until closing.
+func listen(ctx context.Context, flag, addr string, closing *stack) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("%w: is another program using it? --addr chooses another address; port 0 picks a free one", err)
+			return nil, fmt.Errorf("%w: is another program using it? %s chooses another address; port 0 picks a free one", err, flag)
 		}
 		return nil, err
 	}
+	closing.add(func() error { return ignoreClosed(ln.Close()) })
 	return ln, nil
 }
 
@@ -204,34 +200,26 @@ func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error
 	}
 	var err error
 	if b.mqtt, err = mqttbridge.New(mqttbridge.Config{URL: mqttURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("mqtt", bridges.KindMQTT)}); err != nil {
-		return nil, fmt.Errorf("--mqtt-url (MQTT_BROKER_URL): %w", err)
+		return nil, wrong("--mqtt-url (MQTT_BROKER_URL)", err)
 	}
 	closing.add(b.mqtt.Close)
 	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("redis", bridges.KindRedis)}); err != nil {
-		return nil, fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+		return nil, wrong("--redis-url (REDIS_URL)", err)
 	}
 	closing.add(b.redis.Close)
 	return &b, nil
 }
 
 // resolver puts the rules before the brokers.
-func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) (*graph.Resolver, error) {
-	mqttRules, err := bridges.NewMQTTRules(cfg.MQTTAllow, cfg.mqttPublish())
-	if err != nil {
-		return nil, fmt.Errorf("--mqtt-allow, --mqtt-allow-publish: %w", err)
-	}
-	redisRules, err := bridges.NewRedisRules(cfg.RedisAllow, cfg.redisPublish())
-	if err != nil {
-		return nil, fmt.Errorf("--redis-allow, --redis-allow-publish: %w", err)
-	}
+func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) *graph.Resolver {
 	guard := bridges.Guard{Topics: cfg.limits.topics(), PublishBytes: int(cfg.limits.publishBytes)}
 	return &graph.Resolver{
-		MQTT:         bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: mqttRules},
-		Redis:        bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: redisRules},
+		MQTT:         bridges.GuardedMQTT{Guard: guard, Bridge: b.mqtt, Rules: cfg.mqttRules},
+		Redis:        bridges.GuardedRedis{Guard: guard, Bridge: b.redis, Rules: cfg.redisRules},
 		Rooms:        room,
 		States:       &b.states,
 		PayloadBytes: int(cfg.limits.payload),
-	}, nil
+	}
 }
 
 // watch keeps the state of a bridge, which begins without a connection.
@@ -266,7 +254,11 @@ func writeAddr(path, addr string) error {
 	if err := os.WriteFile(path+".tmp", []byte(addr+"\n"), 0o644); err != nil {
 		return fmt.Errorf("--addr-file: %w", err)
 	}
-	return os.Rename(path+".tmp", path)
+	if err := os.Rename(path+".tmp", path); err != nil {
+		_ = os.Remove(path + ".tmp")
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	return nil
 }
 
 func newLogger(cfg config, stderr io.Writer) *slog.Logger {
@@ -294,13 +286,21 @@ type addresses struct {
 	skipped      []string
 }
 
+// called is an address under the name that the user gave to it, with the port
+// that was opened. Without a name it is one that this machine answers to.
+func called(given, opened string) string {
+	host, _, _ := net.SplitHostPort(given)
+	_, port, _ := net.SplitHostPort(opened)
+	return net.JoinHostPort(cmp.Or(host, "localhost"), port)
+}
+
 // greet says what runs where and what to try.
-func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
+func greet(w io.Writer, cfg config, opened addresses, b *brokerSet, kept *shared) {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Sluice %s is up.\n\n", version())
 	line := func(name, value string) { fmt.Fprintf(&s, "  %-12s%s\n", name, value) }
 	line("Home", "http://"+opened.main+"/")
-	line("GraphQL", "http://"+opened.main+"/graphql  (POST, GET, WebSocket)")
+	line("GraphQL", "http://"+opened.main+"/graphql  (POST, GET, WebSocket, SSE)")
 	if !cfg.Production {
 		line("GraphiQL", "http://"+opened.main+"/graphiql")
 		line("Playground", "http://"+opened.main+"/playground")
@@ -310,6 +310,7 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet) {
 	}
 	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", cfg.MQTTURL))
 	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))
+	line("Events", "kept "+kept.where)
 	for _, skipped := range opened.skipped {
 		line("Note", skipped)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,22 +11,26 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
 	// What the developer's own shell says must not decide.
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" {
+		if strings.HasPrefix(name, "SLUICE_") || name == "REDIS_URL" || name == "MQTT_BROKER_URL" || name == "WEBSOCKET_SECRET" {
 			_ = os.Unsetenv(name)
 		}
 	}
+	_ = os.Setenv("SLUICE_DATA_DIR", inMemory)
 	goleak.VerifyTestMain(m)
 }
 
@@ -94,7 +99,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--log-level", "loud"}, `"debug","info","warn","error"`},
 		{[]string{"--log-format", "xml"}, `"auto","text","json"`},
 		{[]string{"--limit", "queue"}, "NAME=VALUE"},
-		{[]string{"--limit", "que=1"}, "there are http-body"},
+		{[]string{"--limit", "que=1"}, "did you mean queue? There are http-body"},
 		{[]string{"--limit", "queue=0"}, "64KiB or 4MiB"},
 		{[]string{"--limit", "queue=9999999999999MiB"}, "64KiB or 4MiB"},
 		{[]string{"--limit", "subscriptions=-1"}, "at least 1"},
@@ -105,7 +110,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--debug-addr", "0.0.0.0:6060"}, "127.0.0.1:6060"},
 		{[]string{"--trusted-proxy", "proxy"}, "10.0.0.0/8"},
 		{[]string{"--web-dir", "/nowhere"}, "/nowhere"},
-		{[]string{"--config", file}, "log-levle"},
+		{[]string{"--config", file}, `"log-levle" is not a setting: did you mean log-level?`},
 		{[]string{"dance"}, "dance"},
 	}
 	for _, test := range tests {
@@ -115,6 +120,108 @@ func TestSettingsThatAreRefused(t *testing.T) {
 				t.Errorf("got %v, want it to say %s", err, test.want)
 			}
 		})
+	}
+}
+
+// A variable with a misspelt name would be silently without effect.
+func TestUnknownVariablesAreRefused(t *testing.T) {
+	for variable, want := range map[string]string{
+		"SLUICE_LIMIT_QUEU":    "SLUICE_LIMIT_QUEUE?",
+		"SLUICE_LIMITS_QUEUE":  "SLUICE_LIMIT_QUEUE?",
+		"SLUICE_COURSE_PORT":   "SLUICE_COURSE_PORTS?",
+		"SLUICE_ORIGIN":        "SLUICE_ORIGINS?",
+		"SLUICE_limit_payload": "SLUICE_LIMIT_PAYLOAD?",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "1")
+			_, _, err := parse(nil, io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), variable+" is not known: did you mean "+want) {
+				t.Errorf("got %v", err)
+			}
+			if err := run(t.Context(), []string{"version"}, io.Discard, io.Discard); err != nil {
+				t.Errorf("the version needs no settings: %v", err)
+			}
+		})
+	}
+}
+
+func TestVariablesOfKubernetesMeanNothing(t *testing.T) {
+	for name, value := range map[string]string{
+		"SLUICE_SERVICE_HOST": "10.0.0.7", "SLUICE_SERVICE_PORT": "80", "SLUICE_SERVICE_PORT_HTTP": "80",
+		"SLUICE_PORT": "tcp://10.0.0.7:80", "SLUICE_PORT_80_TCP": "tcp://10.0.0.7:80", "SLUICE_PORT_80_TCP_ADDR": "10.0.0.7",
+		"SLUICE_REDIS_SERVICE_HOST": "10.0.0.8", "SLUICE_REDIS_PORT_6379_TCP_PROTO": "tcp", "SLUICE_REDIS_PORT": "tcp://10.0.0.8:6379",
+	} {
+		t.Setenv(name, value)
+	}
+	parsed(t)
+}
+
+// TestConfigurationPage holds docs/configuration.md to the limits that there are.
+func TestConfigurationPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := defaultLimits()
+	var rows []string
+	for _, limit := range l.table() {
+		row := fmt.Sprintf("| `%s` | %s | %s |", limit.name, limit.value, limit.help)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/configuration.md lacks the row\n%s", row)
+		}
+		rows = append(rows, row)
+	}
+	if n := strings.Count(string(page), "\n| `"); n != len(rows) {
+		t.Errorf("docs/configuration.md has %d limits, the program %d", n, len(rows))
+	}
+}
+
+// Every limit can be set to something else, by either way.
+func TestLimitsCanBeSet(t *testing.T) {
+	l := defaultLimits()
+	for _, limit := range l.table() {
+		value, want := "7", "7"
+		if _, isTime := limit.value.(*durationValue); isTime {
+			value, want = "7s", "7s"
+		}
+		for name, resolve := range map[string]func() (limits, error){
+			"--limit": func() (limits, error) {
+				return limitFlags{limit.name + "=" + value}.resolve(func(string) (string, bool) { return "", false })
+			},
+			"environment": func() (limits, error) {
+				return limitFlags(nil).resolve(func(variable string) (string, bool) { return value, variable == limitVariable(limit.name) })
+			},
+		} {
+			changed, err := resolve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := defaultLimits()
+			for i, now := range changed.table() {
+				expected := before.table()[i].value.String()
+				if now.name == limit.name {
+					expected = want
+				}
+				if now.value.String() != expected {
+					t.Errorf("%s of %s: %s is %s", name, limit.name, now.name, now.value)
+				}
+			}
+		}
+	}
+}
+
+func TestGreetingSaysWhatTheUserGave(t *testing.T) {
+	for _, test := range []struct{ given, opened, want string }{
+		{"0.0.0.0:0", "[::]:4711", "0.0.0.0:4711"},
+		{"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080"},
+		{"gateway.internal:8080", "10.0.0.7:8080", "gateway.internal:8080"},
+		{"localhost:0", "127.0.0.1:4711", "localhost:4711"},
+		{"[::1]:0", "[::1]:4711", "[::1]:4711"},
+		{":8080", "[::]:8080", "localhost:8080"},
+	} {
+		if got := called(test.given, test.opened); got != test.want {
+			t.Errorf("--addr %s: %s, want %s", test.given, got, test.want)
+		}
 	}
 }
 
@@ -209,6 +316,46 @@ func TestGatewayServesAndStops(t *testing.T) {
 	}
 }
 
+// post asks the gateway and returns the data.
+func (p *program) post(t *testing.T, document string) string {
+	t.Helper()
+	body, _ := json.Marshal(map[string]string{"query": document})
+	resp, err := http.Post("http://"+p.addr+"/graphql", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, _ := io.ReadAll(resp.Body)
+	return string(answer)
+}
+
+func TestRoomsAndCursorsSurviveTheGateway(t *testing.T) {
+	dir := t.TempDir()
+	p := startProgram(t, "--data-dir", dir)
+	sent := p.post(t, `mutation { sendMessage(input: { id: "mine", content: "still here" }) { cursor } }`)
+	if err := run(t.Context(), []string{"--addr", "127.0.0.1:0", "--no-course-ports", "--data-dir", dir, "--log-level", "error"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("a second gateway on the same directory: %v", err)
+	}
+	p.stop()
+	if err := <-p.done; err != nil {
+		t.Fatal(err)
+	}
+	p = startProgram(t, "--data-dir", dir)
+	_, cursor, _ := strings.Cut(sent, `"cursor":"`)
+	cursor, _, _ = strings.Cut(cursor, `"`)
+	if got := p.post(t, `{ roomHistory(last: 100) { nodes { id content } } }`); !strings.Contains(got, `{"id":"mine","content":"still here"}`) {
+		t.Errorf("got %s", got)
+	}
+	if got := p.post(t, `{ roomHistory(before: "`+cursor+`") { nodes { id } } }`); strings.Contains(got, "CURSOR") {
+		t.Errorf("the cursor is not valid any more: %s", got)
+	}
+	if got := p.post(t, `{ roomHistory(last: 100) { nodes { id } } }`); strings.Count(got, `"msg_0"`) > 1 {
+		t.Errorf("the demo began anew: %s", got)
+	}
+	p.stop()
+	<-p.done
+}
+
 func TestTakenPortIsNamed(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -221,12 +368,54 @@ func TestTakenPortIsNamed(t *testing.T) {
 	}
 }
 
+// Whatever fails after the first port was opened: nothing runs on, and no port
+// stays open.
+func TestStartThatFailsReleasesWhatWasOpened(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	folder := t.TempDir()
+	tests := []struct {
+		name, want string
+		args       []string
+	}{
+		{"the debug port is taken", "--debug-addr chooses another", []string{"--debug-addr", taken.Addr().String()}},
+		{"a broker's URL is malformed", "--redis-url", []string{"--redis-url", "http://redis"}},
+		{"a rule is malformed", "--mqtt-allow", []string{"--mqtt-allow", "a/#/b"}},
+		{"an origin is malformed", "--origin", []string{"--origin", "app.example"}},
+		{"the address cannot be written", "--addr-file", []string{"--addr-file", filepath.Join(t.TempDir(), "no", "addr")}},
+		{"the address cannot be moved to its place", "--addr-file", []string{"--addr-file", folder}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			addr := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
+			args := append([]string{"--addr", addr, "--no-course-ports", "--log-level", "error"}, test.args...)
+			if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("it ended with %v, want it to say %s", err, test.want)
+			}
+			goleak.VerifyNone(t, before)
+			again, err := net.Listen("tcp", addr)
+			if err != nil {
+				t.Fatalf("its port is not free: %v", err)
+			}
+			again.Close()
+		})
+	}
+	if _, err := os.Stat(folder + ".tmp"); err == nil {
+		t.Error("half of the address file is left")
+	}
+}
+
 func TestMalformedBrokerURLs(t *testing.T) {
 	for _, args := range [][]string{
 		{"--redis-url", "http://user:hunter2@redis"},
 		{"--mqtt-url", "amqp://user:hunter2@broker"},
 		{"--redis-url", "redis://user:hunter2@[::1"},
 		{"--mqtt-allow", "a/#/b"},
+		{"--redis-allow", "sluice:*"},
 		{"--origin", "app.example"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // should it start after all
@@ -234,13 +423,18 @@ func TestMalformedBrokerURLs(t *testing.T) {
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(args[0], "-publish")) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v: got %v", args, err)
+		} else if regexp.MustCompile(`\b(bridges|mqttbridge|redisbridge|server):`).MatchString(err.Error()) {
+			t.Errorf("%v: the name of a package says nothing to the user: %v", args, err)
 		}
 	}
 }
 
 func TestVersion(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"version"}, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "sluice ") {
-		t.Errorf("%q %v", out.String(), err)
+	for _, args := range [][]string{{"version"}, {"--version"}, {"serve", "--version"}} {
+		var out bytes.Buffer
+		err := run(t.Context(), args, &out, io.Discard)
+		if err != nil && !errors.Is(err, exitError(0)) || out.String() != "sluice "+version()+"\n" {
+			t.Errorf("%v: %q %v", args, out.String(), err)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph/model"
+	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -70,12 +71,31 @@ type ComplexityRoot struct {
 		Topic      func(childComplexity int) int
 	}
 
+	Member struct {
+		ID     func(childComplexity int) int
+		Name   func(childComplexity int) int
+		Since  func(childComplexity int) int
+		Typing func(childComplexity int) int
+	}
+
 	Message struct {
 		Author    func(childComplexity int) int
 		Content   func(childComplexity int) int
+		Cursor    func(childComplexity int) int
 		ID        func(childComplexity int) int
 		Room      func(childComplexity int) int
 		Timestamp func(childComplexity int) int
+	}
+
+	MessageConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	MessageEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Mutation struct {
@@ -83,6 +103,20 @@ type ComplexityRoot struct {
 		PublishMqtt  func(childComplexity int, input model.PublishMQTTInput) int
 		PublishRedis func(childComplexity int, input model.PublishRedisInput) int
 		SendMessage  func(childComplexity int, input model.SendMessageInput) int
+		SetTyping    func(childComplexity int, room string, typing bool) int
+	}
+
+	PageInfo struct {
+		EndCursor       func(childComplexity int) int
+		HasNextPage     func(childComplexity int) int
+		HasPreviousPage func(childComplexity int) int
+		StartCursor     func(childComplexity int) int
+	}
+
+	PresenceChange struct {
+		At     func(childComplexity int) int
+		Kind   func(childComplexity int) int
+		Member func(childComplexity int) int
 	}
 
 	PublishReceipt struct {
@@ -97,6 +131,8 @@ type ComplexityRoot struct {
 		Fail         func(childComplexity int, code *string) int
 		GatewayStats func(childComplexity int) int
 		Hello        func(childComplexity int) int
+		Presence     func(childComplexity int, room string) int
+		RoomHistory  func(childComplexity int, room string, last int, before *string) int
 		Slow         func(childComplexity int, ms int) int
 	}
 
@@ -123,8 +159,9 @@ type ComplexityRoot struct {
 		Countdown            func(childComplexity int, from int, intervalMs int) int
 		Failing              func(childComplexity int, after int) int
 		GatewayStats         func(childComplexity int, intervalMs int) int
-		MessageUpdates       func(childComplexity int, room string) int
+		MessageUpdates       func(childComplexity int, room string, after *string) int
 		MqttMessages         func(childComplexity int, topic string, qos bridges.QoS) int
+		PresenceUpdates      func(childComplexity int, room string) int
 		RedisMessages        func(childComplexity int, channel string) int
 		RedisPatternMessages func(childComplexity int, pattern string) int
 		TimeUpdates          func(childComplexity int, intervalMs int) int
@@ -138,6 +175,7 @@ type ComplexityRoot struct {
 type MutationResolver interface {
 	SendMessage(ctx context.Context, input model.SendMessageInput) (rooms.Message, error)
 	CreateRoom(ctx context.Context) (model.Room, error)
+	SetTyping(ctx context.Context, room string, typing bool) (bool, error)
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
 }
@@ -149,6 +187,8 @@ type QueryResolver interface {
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
+	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
+	Presence(ctx context.Context, room string) ([]presence.Member, error)
 }
 type SubscriptionResolver interface {
 	TimeUpdates(ctx context.Context, intervalMs int) (<-chan time.Time, error)
@@ -159,7 +199,8 @@ type SubscriptionResolver interface {
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
 	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
-	MessageUpdates(ctx context.Context, room string) (<-chan rooms.Message, error)
+	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
+	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -309,6 +350,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MQTTMessage.Topic(childComplexity), true
 
+	case "Member.id":
+		if e.ComplexityRoot.Member.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Member.ID(childComplexity), true
+	case "Member.name":
+		if e.ComplexityRoot.Member.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Member.Name(childComplexity), true
+	case "Member.since":
+		if e.ComplexityRoot.Member.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Member.Since(childComplexity), true
+	case "Member.typing":
+		if e.ComplexityRoot.Member.Typing == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Member.Typing(childComplexity), true
+
 	case "Message.author":
 		if e.ComplexityRoot.Message.Author == nil {
 			break
@@ -321,6 +387,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Message.Content(childComplexity), true
+	case "Message.cursor":
+		if e.ComplexityRoot.Message.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Message.Cursor(childComplexity), true
 	case "Message.id":
 		if e.ComplexityRoot.Message.ID == nil {
 			break
@@ -339,6 +411,38 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Message.Timestamp(childComplexity), true
+
+	case "MessageConnection.edges":
+		if e.ComplexityRoot.MessageConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageConnection.Edges(childComplexity), true
+	case "MessageConnection.nodes":
+		if e.ComplexityRoot.MessageConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageConnection.Nodes(childComplexity), true
+	case "MessageConnection.pageInfo":
+		if e.ComplexityRoot.MessageConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageConnection.PageInfo(childComplexity), true
+
+	case "MessageEdge.cursor":
+		if e.ComplexityRoot.MessageEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageEdge.Cursor(childComplexity), true
+	case "MessageEdge.node":
+		if e.ComplexityRoot.MessageEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MessageEdge.Node(childComplexity), true
 
 	case "Mutation.createRoom":
 		if e.ComplexityRoot.Mutation.CreateRoom == nil {
@@ -379,6 +483,61 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SendMessage(childComplexity, args["input"].(model.SendMessageInput)), true
+	case "Mutation.setTyping":
+		if e.ComplexityRoot.Mutation.SetTyping == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setTyping_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetTyping(childComplexity, args["room"].(string), args["typing"].(bool)), true
+
+	case "PageInfo.endCursor":
+		if e.ComplexityRoot.PageInfo.EndCursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PageInfo.EndCursor(childComplexity), true
+	case "PageInfo.hasNextPage":
+		if e.ComplexityRoot.PageInfo.HasNextPage == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PageInfo.HasNextPage(childComplexity), true
+	case "PageInfo.hasPreviousPage":
+		if e.ComplexityRoot.PageInfo.HasPreviousPage == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PageInfo.HasPreviousPage(childComplexity), true
+	case "PageInfo.startCursor":
+		if e.ComplexityRoot.PageInfo.StartCursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "PresenceChange.at":
+		if e.ComplexityRoot.PresenceChange.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceChange.At(childComplexity), true
+	case "PresenceChange.kind":
+		if e.ComplexityRoot.PresenceChange.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceChange.Kind(childComplexity), true
+	case "PresenceChange.member":
+		if e.ComplexityRoot.PresenceChange.Member == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceChange.Member(childComplexity), true
 
 	case "PublishReceipt.acknowledgedAt":
 		if e.ComplexityRoot.PublishReceipt.AcknowledgedAt == nil {
@@ -440,6 +599,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Query.Hello(childComplexity), true
 
+	case "Query.presence":
+		if e.ComplexityRoot.Query.Presence == nil {
+			break
+		}
+
+		args, err := ec.field_Query_presence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Presence(childComplexity, args["room"].(string)), true
+	case "Query.roomHistory":
+		if e.ComplexityRoot.Query.RoomHistory == nil {
+			break
+		}
+
+		args, err := ec.field_Query_roomHistory_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.RoomHistory(childComplexity, args["room"].(string), args["last"].(int), args["before"].(*string)), true
 	case "Query.slow":
 		if e.ComplexityRoot.Query.Slow == nil {
 			break
@@ -558,7 +739,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Subscription.MessageUpdates(childComplexity, args["room"].(string)), true
+		return e.ComplexityRoot.Subscription.MessageUpdates(childComplexity, args["room"].(string), args["after"].(*string)), true
 	case "Subscription.mqttMessages":
 		if e.ComplexityRoot.Subscription.MqttMessages == nil {
 			break
@@ -570,6 +751,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.MqttMessages(childComplexity, args["topic"].(string), args["qos"].(bridges.QoS)), true
+	case "Subscription.presenceUpdates":
+		if e.ComplexityRoot.Subscription.PresenceUpdates == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_presenceUpdates_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.PresenceUpdates(childComplexity, args["room"].(string)), true
 	case "Subscription.redisMessages":
 		if e.ComplexityRoot.Subscription.RedisMessages == nil {
 			break
@@ -990,13 +1182,43 @@ type Subscription {
   ): Int!
 }
 `, BuiltIn: false},
-	{Name: "../rooms.graphqls", Input: `"Changes something. Everything here also works over WebSocket."
+	{Name: "../rooms.graphqls", Input: `extend type Query {
+  """
+  Messages that were sent to a room, oldest first. To go on without a hole, give
+  ` + "`" + `pageInfo.endCursor` + "`" + ` to ` + "`" + `messageUpdates(after:)` + "`" + `.
+
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `, ` + "`" + `CURSOR_INVALID` + "`" + `, ` + "`" + `LOG_UNAVAILABLE` + "`" + `.
+  """
+  roomHistory(
+    "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
+    room: ID! = "lobby"
+    "How many of the newest messages: 1 to 100. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
+    last: Int! = 20
+    "Only messages before this one, such as ` + "`" + `pageInfo.startCursor` + "`" + ` of the page after it."
+    before: Cursor
+  ): MessageConnection!
+  """
+  Who is in a room: every WebSocket that subscribes to its ` + "`" + `messageUpdates` + "`" + `,
+  whichever gateway it is connected to, in the order in which they came, at most
+  1,000.
+
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `UPSTREAM_UNAVAILABLE` + "`" + `.
+  """
+  presence(
+    "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
+    room: ID! = "lobby"
+  ): [Member!]!
+}
+
+"Changes something. Everything here also works over WebSocket."
 type Mutation {
   """
   Sends a message to a room; it reaches every ` + "`" + `messageUpdates` + "`" + ` of that room, the
-  sender's own too. Success means that the room has taken it.
+  sender's own too. Success means that the message is stored.
 
-  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `MESSAGE_INVALID` + "`" + `.
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `MESSAGE_INVALID` + "`" + `, ` + "`" + `RATE_LIMITED` + "`" + `, and within three
+  seconds ` + "`" + `LOG_UNAVAILABLE` + "`" + `: send it again with the same ` + "`" + `id` + "`" + ` then, and it is not
+  stored twice.
   """
   sendMessage(
     "What to send and where."
@@ -1004,23 +1226,59 @@ type Mutation {
   ): Message!
   "Makes a room that only those who know its id can find."
   createRoom: Room!
+  """
+  Says that you type in a room, for five seconds from now, or that you stopped.
+  It works over the WebSocket that subscribes to the room's ` + "`" + `messageUpdates` + "`" + `.
+
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `PRESENCE_REQUIRED` + "`" + `, ` + "`" + `RATE_LIMITED` + "`" + `.
+  """
+  setTyping(
+    "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
+    room: ID! = "lobby"
+    "Whether you type."
+    typing: Boolean!
+  ): Boolean!
 }
 
 extend type Subscription {
   """
-  Messages of a room as they are sent, in one order for everybody. Messages sent
-  before the subscription are not delivered.
+  Messages of a room, in one order for everybody, none lost: first those after
+  the cursor, if there is one, then those to come. Messages are kept for 24 hours,
+  at most 1,000 of a room.
 
-  Errors: ` + "`" + `ROOM_INVALID` + "`" + `.
+  While you subscribe over a WebSocket you are present in the room, under the
+  ` + "`" + `name` + "`" + ` in the payload of ` + "`" + `connection_init` + "`" + ` (1 to 40 characters; ` + "`" + `anonymous` + "`" + `
+  without).
+
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `, ` + "`" + `CURSOR_INVALID` + "`" + `, ` + "`" + `CURSOR_TOO_OLD` + "`" + `.
   """
   messageUpdates(
     "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
     room: ID! = "lobby"
-  ): Message! @shared
+    "The ` + "`" + `cursor` + "`" + ` of the last message that you have seen. A client can also send it as ` + "`" + `extensions.sluice.resume` + "`" + `."
+    after: Cursor
+  ): Message! @shared(resume: "after")
+  """
+  Who comes to a room, leaves it and types there, from now on. Ask for ` + "`" + `presence` + "`" + `
+  once you subscribe, and apply the changes to it by ` + "`" + `member.id` + "`" + `.
+
+  Errors: ` + "`" + `ROOM_INVALID` + "`" + `.
+  """
+  presenceUpdates(
+    "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned."
+    room: ID! = "lobby"
+  ): PresenceChange! @shared
 }
 
 "A message to be sent."
 input SendMessageInput {
+  """
+  Names the message: sent again, as after an error, it is stored once and the
+  answer is the first message. 1 to 64 letters, digits and signs of ` + "`" + `_.:-` + "`" + `, unique
+  within the room, such as a UUID. Else ` + "`" + `MESSAGE_INVALID` + "`" + `. Without it the room
+  makes one.
+  """
+  id: ID
   "` + "`" + `lobby` + "`" + `, the public room, or the id that ` + "`" + `createRoom` + "`" + ` returned. Else ` + "`" + `ROOM_INVALID` + "`" + `."
   room: ID! = "lobby"
   "The name to show: 1 to 40 characters. It is not checked who you are. Else ` + "`" + `MESSAGE_INVALID` + "`" + `."
@@ -1041,6 +1299,38 @@ type Message {
   content: String!
   "When the room took it."
   timestamp: DateTime!
+  "Where it stands in its room: what ` + "`" + `messageUpdates(after:)` + "`" + ` goes on behind."
+  cursor: Cursor!
+}
+
+"Messages of a room."
+type MessageConnection {
+  "The messages, oldest first."
+  nodes: [Message!]!
+  "The same, each with its cursor."
+  edges: [MessageEdge!]!
+  "Where these messages stand among the others."
+  pageInfo: PageInfo!
+}
+
+"A message and where it stands."
+type MessageEdge {
+  "Where it stands in its room."
+  cursor: Cursor!
+  "The message."
+  node: Message!
+}
+
+"Where a page stands among the others."
+type PageInfo {
+  "Whether there are older ones that are still kept."
+  hasPreviousPage: Boolean!
+  "Whether there are newer ones; they also come through the subscription behind ` + "`" + `endCursor` + "`" + `."
+  hasNextPage: Boolean!
+  "Of the first on this page; null when it is empty."
+  startCursor: Cursor
+  "Of the last on this page; null when it is empty."
+  endCursor: Cursor
 }
 
 "A place for messages."
@@ -1048,12 +1338,53 @@ type Room {
   "128 random bits in hexadecimal: whoever knows the id may read and write."
   id: ID!
 }
+
+"A client in a room."
+type Member {
+  "Of its connection. It is made anew with every connection and tells nothing of the client."
+  id: ID!
+  "The name that it gave. It is not checked who it is."
+  name: String!
+  "Since when it is there."
+  since: DateTime!
+  "Whether it types."
+  typing: Boolean!
+}
+
+"Something that happened to a member of a room."
+type PresenceChange {
+  "What happened."
+  kind: PresenceChangeKind!
+  "The member as it is after the change."
+  member: Member!
+  "When this gateway saw it."
+  at: DateTime!
+}
+
+"What happened to a member of a room."
+enum PresenceChangeKind {
+  "It is in the room from now on; it may be typing already."
+  JOINED
+  "It is gone."
+  LEFT
+  "It began to type."
+  TYPING
+  "It stopped, or said nothing for five seconds."
+  STOPPED_TYPING
+}
 `, BuiltIn: false},
 	{Name: "../schema.graphqls", Input: `"""
 A moment in time as RFC 3339 in UTC with milliseconds, such as
 ` + "`" + `2026-11-22T08:22:57.120Z` + "`" + `.
 """
 scalar DateTime
+
+"""
+A place in a stream whose events are kept, as text that means nothing to a client.
+Keep it as it is: a changed one is ` + "`" + `CURSOR_INVALID` + "`" + `. Events "after" a cursor do
+not include the one that it was read from.
+"""
+scalar Cursor
 
 "Any JSON value: object, array, string, number, boolean or null."
 scalar JSON
@@ -1065,6 +1396,8 @@ operation share one execution.
 directive @shared(
   "Whether who joins later gets the last event at once."
   replayLast: Boolean! = false
+  "The argument that says where a subscriber begins. It is the subscriber's own, so it does not keep operations apart."
+  resume: String
 ) on FIELD_DEFINITION
 
 "What becomes of an event for which a client has no room, because it reads too slowly."
@@ -1148,6 +1481,20 @@ func (ec *executionContext) childFields_MQTTMessage(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type MQTTMessage", field.Name)
 }
 
+func (ec *executionContext) childFields_Member(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Member_id(ctx, field)
+	case "name":
+		return ec.fieldContext_Member_name(ctx, field)
+	case "since":
+		return ec.fieldContext_Member_since(ctx, field)
+	case "typing":
+		return ec.fieldContext_Member_typing(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Member", field.Name)
+}
+
 func (ec *executionContext) childFields_Message(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -1160,8 +1507,58 @@ func (ec *executionContext) childFields_Message(ctx context.Context, field graph
 		return ec.fieldContext_Message_content(ctx, field)
 	case "timestamp":
 		return ec.fieldContext_Message_timestamp(ctx, field)
+	case "cursor":
+		return ec.fieldContext_Message_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Message", field.Name)
+}
+
+func (ec *executionContext) childFields_MessageConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "nodes":
+		return ec.fieldContext_MessageConnection_nodes(ctx, field)
+	case "edges":
+		return ec.fieldContext_MessageConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_MessageConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MessageConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_MessageEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_MessageEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_MessageEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MessageEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_PageInfo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "hasPreviousPage":
+		return ec.fieldContext_PageInfo_hasPreviousPage(ctx, field)
+	case "hasNextPage":
+		return ec.fieldContext_PageInfo_hasNextPage(ctx, field)
+	case "startCursor":
+		return ec.fieldContext_PageInfo_startCursor(ctx, field)
+	case "endCursor":
+		return ec.fieldContext_PageInfo_endCursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "kind":
+		return ec.fieldContext_PresenceChange_kind(ctx, field)
+	case "member":
+		return ec.fieldContext_PresenceChange_member(ctx, field)
+	case "at":
+		return ec.fieldContext_PresenceChange_at(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceChange", field.Name)
 }
 
 func (ec *executionContext) childFields_PublishReceipt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1368,6 +1765,28 @@ func (ec *executionContext) field_Mutation_sendMessage_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_setTyping_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "room",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["room"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "typing",
+		func(ctx context.Context, v any) (bool, error) {
+			return ec.unmarshalNBoolean2bool(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["typing"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -1407,6 +1826,50 @@ func (ec *executionContext) field_Query_fail_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["code"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_presence_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "room",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["room"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_roomHistory_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "room",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["room"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg2
 	return args, nil
 }
 
@@ -1485,6 +1948,14 @@ func (ec *executionContext) field_Subscription_messageUpdates_args(ctx context.C
 		return nil, err
 	}
 	args["room"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
 	return args, nil
 }
 
@@ -1507,6 +1978,20 @@ func (ec *executionContext) field_Subscription_mqttMessages_args(ctx context.Con
 		return nil, err
 	}
 	args["qos"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_presenceUpdates_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "room",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["room"] = arg0
 	return args, nil
 }
 
@@ -2104,6 +2589,98 @@ func (ec *executionContext) fieldContext_MQTTMessage_receivedAt(_ context.Contex
 	return graphql.NewScalarFieldContext("MQTTMessage", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
+func (ec *executionContext) _Member_id(ctx context.Context, field graphql.CollectedField, obj *presence.Member) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Member_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Member_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Member", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Member_name(ctx context.Context, field graphql.CollectedField, obj *presence.Member) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Member_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Member_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Member", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Member_since(ctx context.Context, field graphql.CollectedField, obj *presence.Member) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Member_since(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Since, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Member_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Member", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Member_typing(ctx context.Context, field graphql.CollectedField, obj *presence.Member) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Member_typing(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Typing, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Member_typing(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Member", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
 func (ec *executionContext) _Message_id(ctx context.Context, field graphql.CollectedField, obj *rooms.Message) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -2219,6 +2796,180 @@ func (ec *executionContext) fieldContext_Message_timestamp(_ context.Context, fi
 	return graphql.NewScalarFieldContext("Message", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
+func (ec *executionContext) _Message_cursor(ctx context.Context, field graphql.CollectedField, obj *rooms.Message) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Message_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Message_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Message", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _MessageConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.MessageConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MessageConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []rooms.Message) graphql.Marshaler {
+			return ec.marshalNMessage2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessageᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MessageConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MessageConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Message(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MessageConnection_edges(ctx context.Context, field graphql.CollectedField, obj *model.MessageConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MessageConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.MessageEdge) graphql.Marshaler {
+			return ec.marshalNMessageEdge2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MessageConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MessageConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MessageEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MessageConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *model.MessageConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MessageConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.PageInfo) graphql.Marshaler {
+			return ec.marshalNPageInfo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MessageConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MessageConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MessageEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *model.MessageEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MessageEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MessageEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MessageEdge", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _MessageEdge_node(ctx context.Context, field graphql.CollectedField, obj *model.MessageEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MessageEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v rooms.Message) graphql.Marshaler {
+			return ec.marshalNMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessage(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MessageEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MessageEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Message(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_sendMessage(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -2291,6 +3042,50 @@ func (ec *executionContext) fieldContext_Mutation_createRoom(_ context.Context, 
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Room(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_setTyping(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setTyping(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetTyping(ctx, fc.Args["room"].(string), fc.Args["typing"].(bool))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setTyping(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type Boolean does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setTyping_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -2381,6 +3176,176 @@ func (ec *executionContext) fieldContext_Mutation_publishRedis(ctx context.Conte
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _PageInfo_hasPreviousPage(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PageInfo_hasPreviousPage(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HasPreviousPage, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PageInfo_hasPreviousPage(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _PageInfo_hasNextPage(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PageInfo_hasNextPage(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HasNextPage, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PageInfo_hasNextPage(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _PageInfo_startCursor(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PageInfo_startCursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.StartCursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOCursor2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PageInfo_startCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PageInfo_endCursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EndCursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOCursor2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _PresenceChange_kind(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PresenceChange_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v presence.ChangeKind) graphql.Marshaler {
+			return ec.marshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PresenceChange_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PresenceChange", field, false, false, errors.New("field of type PresenceChangeKind does not have child fields"))
+}
+
+func (ec *executionContext) _PresenceChange_member(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PresenceChange_member(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Member, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v presence.Member) graphql.Marshaler {
+			return ec.marshalNMember2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐMember(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PresenceChange_member(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PresenceChange",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Member(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PresenceChange_at(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PresenceChange_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PresenceChange_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PresenceChange", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _PublishReceipt_acknowledgedAt(ctx context.Context, field graphql.CollectedField, obj *model.PublishReceipt) (ret graphql.Marshaler) {
@@ -2667,6 +3632,94 @@ func (ec *executionContext) fieldContext_Query_gatewayStats(_ context.Context, f
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_GatewayStats(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_roomHistory(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_roomHistory(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().RoomHistory(ctx, fc.Args["room"].(string), fc.Args["last"].(int), fc.Args["before"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MessageConnection) graphql.Marshaler {
+			return ec.marshalNMessageConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_roomHistory(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MessageConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_roomHistory_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_presence(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_presence(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Presence(ctx, fc.Args["room"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []presence.Member) graphql.Marshaler {
+			return ec.marshalNMember2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐMemberᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_presence(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Member(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_presence_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -3304,7 +4357,7 @@ func (ec *executionContext) _Subscription_messageUpdates(ctx context.Context, fi
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Subscription().MessageUpdates(ctx, fc.Args["room"].(string))
+			return ec.Resolvers.Subscription().MessageUpdates(ctx, fc.Args["room"].(string), fc.Args["after"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v rooms.Message) graphql.Marshaler {
@@ -3332,6 +4385,50 @@ func (ec *executionContext) fieldContext_Subscription_messageUpdates(ctx context
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_messageUpdates_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_presenceUpdates(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_presenceUpdates(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().PresenceUpdates(ctx, fc.Args["room"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v presence.Change) graphql.Marshaler {
+			return ec.marshalNPresenceChange2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChange(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_presenceUpdates(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PresenceChange(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_presenceUpdates_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -4531,13 +5628,20 @@ func (ec *executionContext) unmarshalInputSendMessageInput(ctx context.Context, 
 		asMap["author"] = "anonymous"
 	}
 
-	fieldsInOrder := [...]string{"room", "author", "content"}
+	fieldsInOrder := [...]string{"id", "room", "author", "content"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
 			continue
 		}
 		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
 		case "room":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("room"))
 			data, err := ec.unmarshalNID2string(ctx, v)
@@ -4776,6 +5880,59 @@ func (ec *executionContext) _MQTTMessage(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var memberImplementors = []string{"Member"}
+
+func (ec *executionContext) _Member(ctx context.Context, sel ast.SelectionSet, obj *presence.Member) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, memberImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Member")
+		case "id":
+			out.Values[i] = ec._Member_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._Member_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "since":
+			out.Values[i] = ec._Member_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "typing":
+			out.Values[i] = ec._Member_typing(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var messageImplementors = []string{"Message"}
 
 func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, obj *rooms.Message) graphql.Marshaler {
@@ -4810,6 +5967,102 @@ func (ec *executionContext) _Message(ctx context.Context, sel ast.SelectionSet, 
 			}
 		case "timestamp":
 			out.Values[i] = ec._Message_timestamp(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._Message_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var messageConnectionImplementors = []string{"MessageConnection"}
+
+func (ec *executionContext) _MessageConnection(ctx context.Context, sel ast.SelectionSet, obj *model.MessageConnection) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, messageConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MessageConnection")
+		case "nodes":
+			out.Values[i] = ec._MessageConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "edges":
+			out.Values[i] = ec._MessageConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._MessageConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var messageEdgeImplementors = []string{"MessageEdge"}
+
+func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionSet, obj *model.MessageEdge) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, messageEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MessageEdge")
+		case "cursor":
+			out.Values[i] = ec._MessageEdge_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "node":
+			out.Values[i] = ec._MessageEdge_node(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -4868,6 +6121,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "setTyping":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setTyping(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "publishMQTT":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_publishMQTT(ctx, field)
@@ -4879,6 +6139,107 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_publishRedis(ctx, field)
 			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var pageInfoImplementors = []string{"PageInfo"}
+
+func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet, obj *model.PageInfo) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, pageInfoImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PageInfo")
+		case "hasPreviousPage":
+			out.Values[i] = ec._PageInfo_hasPreviousPage(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "hasNextPage":
+			out.Values[i] = ec._PageInfo_hasNextPage(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startCursor":
+			out.Values[i] = ec._PageInfo_startCursor(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "endCursor":
+			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var presenceChangeImplementors = []string{"PresenceChange"}
+
+func (ec *executionContext) _PresenceChange(ctx context.Context, sel ast.SelectionSet, obj *presence.Change) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, presenceChangeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PresenceChange")
+		case "kind":
+			out.Values[i] = ec._PresenceChange_kind(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "member":
+			out.Values[i] = ec._PresenceChange_member(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._PresenceChange_at(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -5120,6 +6481,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "roomHistory":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_roomHistory(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "presence":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_presence(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -5330,6 +6735,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_gatewayStats(ctx, fields[0])
 	case "messageUpdates":
 		return ec._Subscription_messageUpdates(ctx, fields[0])
+	case "presenceUpdates":
+		return ec._Subscription_presenceUpdates(ctx, fields[0])
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
@@ -5819,6 +7226,22 @@ var (
 	}
 )
 
+func (ec *executionContext) unmarshalNCursor2string(ctx context.Context, v any) (string, error) {
+	res, err := graphql.UnmarshalString(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNCursor2string(ctx context.Context, sel ast.SelectionSet, v string) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNDateTime2timeᚐTime(ctx context.Context, v any) (time.Time, error) {
 	res, err := model.UnmarshalDateTime(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -5891,8 +7314,68 @@ func (ec *executionContext) marshalNMQTTMessage2githubᚗcomᚋsluiceᚑgateway�
 	return ec._MQTTMessage(ctx, sel, &v)
 }
 
+func (ec *executionContext) marshalNMember2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐMember(ctx context.Context, sel ast.SelectionSet, v presence.Member) graphql.Marshaler {
+	return ec._Member(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMember2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐMemberᚄ(ctx context.Context, sel ast.SelectionSet, v []presence.Member) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMember2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐMember(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessage(ctx context.Context, sel ast.SelectionSet, v rooms.Message) graphql.Marshaler {
 	return ec._Message(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMessage2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessageᚄ(ctx context.Context, sel ast.SelectionSet, v []rooms.Message) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋroomsᚐMessage(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNMessageConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageConnection(ctx context.Context, sel ast.SelectionSet, v model.MessageConnection) graphql.Marshaler {
+	return ec._MessageConnection(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMessageEdge2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageEdge(ctx context.Context, sel ast.SelectionSet, v model.MessageEdge) graphql.Marshaler {
+	return ec._MessageEdge(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMessageEdge2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []model.MessageEdge) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMessageEdge2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMessageEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐOverflow(ctx context.Context, v any) (model.Overflow, error) {
@@ -5905,6 +7388,10 @@ func (ec *executionContext) marshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋs
 	return v
 }
 
+func (ec *executionContext) marshalNPageInfo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPageInfo(ctx context.Context, sel ast.SelectionSet, v model.PageInfo) graphql.Marshaler {
+	return ec._PageInfo(ctx, sel, &v)
+}
+
 func (ec *executionContext) unmarshalNPayloadEncoding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPayloadEncoding(ctx context.Context, v any) (model.PayloadEncoding, error) {
 	var res model.PayloadEncoding
 	err := res.UnmarshalGQL(v)
@@ -5914,6 +7401,42 @@ func (ec *executionContext) unmarshalNPayloadEncoding2githubᚗcomᚋsluiceᚑga
 func (ec *executionContext) marshalNPayloadEncoding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPayloadEncoding(ctx context.Context, sel ast.SelectionSet, v model.PayloadEncoding) graphql.Marshaler {
 	return v
 }
+
+func (ec *executionContext) marshalNPresenceChange2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChange(ctx context.Context, sel ast.SelectionSet, v presence.Change) graphql.Marshaler {
+	return ec._PresenceChange(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind(ctx context.Context, v any) (presence.ChangeKind, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind(ctx context.Context, sel ast.SelectionSet, v presence.ChangeKind) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind = map[string]presence.ChangeKind{
+		"JOINED":         presence.Joined,
+		"LEFT":           presence.Left,
+		"TYPING":         presence.Typing,
+		"STOPPED_TYPING": presence.StoppedTyping,
+	}
+	marshalNPresenceChangeKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChangeKind = map[presence.ChangeKind]string{
+		presence.Joined:        "JOINED",
+		presence.Left:          "LEFT",
+		presence.Typing:        "TYPING",
+		presence.StoppedTyping: "STOPPED_TYPING",
+	}
+)
 
 func (ec *executionContext) unmarshalNPublishMQTTInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPublishMQTTInput(ctx context.Context, v any) (model.PublishMQTTInput, error) {
 	res, err := ec.unmarshalInputPublishMQTTInput(ctx, v)
@@ -6175,6 +7698,42 @@ func (ec *executionContext) marshalOBoolean2ᚖbool(ctx context.Context, sel ast
 	_ = sel
 	_ = ctx
 	res := graphql.MarshalBoolean(*v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOCursor2ᚖstring(ctx context.Context, v any) (*string, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalString(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOCursor2ᚖstring(ctx context.Context, sel ast.SelectionSet, v *string) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(*v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOID2ᚖstring(ctx context.Context, v any) (*string, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalID(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOID2ᚖstring(ctx context.Context, sel ast.SelectionSet, v *string) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalID(*v)
 	return res
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/bridges"
+	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
 // What the gateway has to do. Counters begin at its start.
@@ -36,8 +37,28 @@ type GatewayStats struct {
 	Goroutines int `json:"goroutines"`
 }
 
+// A message and where it stands.
+type MessageEdge struct {
+	// Where it stands in its room.
+	Cursor string `json:"cursor"`
+	// The message.
+	Node rooms.Message `json:"node"`
+}
+
 // Changes something. Everything here also works over WebSocket.
 type Mutation struct {
+}
+
+// Where a page stands among the others.
+type PageInfo struct {
+	// Whether there are older ones that are still kept.
+	HasPreviousPage bool `json:"hasPreviousPage"`
+	// Whether there are newer ones; they also come through the subscription behind `endCursor`.
+	HasNextPage bool `json:"hasNextPage"`
+	// Of the first on this page; null when it is empty.
+	StartCursor *string `json:"startCursor,omitempty"`
+	// Of the last on this page; null when it is empty.
+	EndCursor *string `json:"endCursor,omitempty"`
 }
 
 // A message for an MQTT topic.
@@ -92,6 +113,11 @@ type Room struct {
 
 // A message to be sent.
 type SendMessageInput struct {
+	// Names the message: sent again, as after an error, it is stored once and the
+	// answer is the first message. 1 to 64 letters, digits and signs of `_.:-`, unique
+	// within the room, such as a UUID. Else `MESSAGE_INVALID`. Without it the room
+	// makes one.
+	ID *string `json:"id,omitempty"`
 	// `lobby`, the public room, or the id that `createRoom` returned. Else `ROOM_INVALID`.
 	Room string `json:"room"`
 	// The name to show: 1 to 40 characters. It is not checked who you are. Else `MESSAGE_INVALID`.

@@ -27,8 +27,8 @@ import (
 // Entry is one event of a topic. It is shared by all who read it and never
 // changed.
 type Entry struct {
-	ID   string // given by who appended it, unique within its topic; may be empty
-	Time time.Time
+	ID   string    // given by who appended it, unique within its topic; may be empty
+	Time time.Time // of Pos: to the millisecond, and never before an older entry's
 	Data []byte
 	Pos  live.Position
 }
@@ -76,33 +76,37 @@ type Identity struct {
 //
 // A position is the time of an event in milliseconds and a sequence number
 // within it; within a topic positions only grow, also when the clock is put
-// back. A store that is away answers every call with CodeUnavailable within
-// three seconds and comes back by itself.
+// back: then events have the time of the newest one before. A store that is away
+// answers every call with CodeUnavailable within three seconds and comes back by
+// itself.
 type Store interface {
 	// Append stores an event and returns it once it is durable. fresh is false
 	// when the topic had the id already.
 	Append(ctx context.Context, d Draft) (e *Entry, fresh bool, err error)
 	// Read returns the oldest entries after a position, at most limit of them,
 	// and fewer only when there are no more. The error is a *live.Trimmed when
-	// entries after the position are no longer kept, by count or by age. A topic
-	// without entries is whole behind every position that is younger than
-	// Retention.Age, and trimmed behind every older one.
+	// entries after the position are no longer kept, by count or by age. Of a
+	// topic that has become empty a store may forget what it had: then it takes
+	// every position older than Retention.Age for one behind which entries are
+	// missing, but never a younger one.
 	Read(ctx context.Context, topic string, after live.Position, limit int) ([]*Entry, error)
 	// Before returns the newest entries before a position, at most limit of
 	// them, oldest first. The zero position stands for the end.
 	Before(ctx context.Context, topic string, before live.Position, limit int) ([]*Entry, error)
-	// Head is the position of the newest entry ever appended to a topic; of a
-	// topic without entries a position that is younger than all entries that it
-	// had, and older than all to come.
+	// Head is a position at or after every entry that a topic has or had, and
+	// before every one to come. It is as young as possible, also when the topic
+	// has been quiet for long, and never zero.
 	Head(ctx context.Context, topic string) (live.Position, error)
 	// Identity returns who the store is.
 	Identity(ctx context.Context) (Identity, error)
 	// Hold takes or renews a lease on a name for this process: of all processes
 	// that share the store, one holds it, until it lets ttl pass.
 	Hold(ctx context.Context, name string, ttl time.Duration) (held bool, err error)
+	// Retention is how long the store keeps events.
+	Retention() Retention
 	// Watch sets what is told of news: grown when a topic may have new entries,
 	// whoever appended them, all when any topic may. It is called once, before
-	// anything else; the functions do not block.
+	// any other; the functions do not block.
 	Watch(grown func(topic string), all func())
 	// Close waits for the store's goroutines. Appends that have not returned
 	// fail.
@@ -141,6 +145,7 @@ func New(store Store, cfg Config) *Log {
 	l := &Log{store: store, cursors: cursors{store: store, secret: cfg.Secret}}
 	l.tail = live.NewTail(live.TailConfig[string, *Entry]{
 		Archive: archive{l}, Cursor: l.cursors.seal, Size: (*Entry).Size, Logger: cfg.Logger,
+		Renew: store.Retention().Age / 8,
 	})
 	store.Watch(l.tail.Grown, l.tail.GrownAll)
 	return l

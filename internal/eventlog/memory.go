@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"crypto/rand"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -18,9 +17,11 @@ type Memory struct {
 	identity  Identity
 	grown     func(string)
 
-	mu     sync.Mutex
-	topics map[string]*memoryTopic
-	last   live.Position // of the newest entry of all topics
+	mu        sync.Mutex
+	topics    map[string]*memoryTopic
+	last      live.Position // of the newest entry of all topics
+	forgotten live.Position // of the newest entry of the topics that have become empty
+	swept     time.Time     // when all topics were last trimmed
 }
 
 type memoryTopic struct {
@@ -36,7 +37,10 @@ func NewMemory(retention Retention, now func() time.Time) *Memory {
 	if now == nil {
 		now = time.Now
 	}
-	m := &Memory{retention: retention.WithDefaults(), now: now, grown: func(string) {}, topics: make(map[string]*memoryTopic)}
+	m := &Memory{
+		retention: retention.WithDefaults(), now: now, grown: func(string) {},
+		topics: make(map[string]*memoryTopic), last: NextPosition(live.Position{}, now()),
+	}
 	_, _ = rand.Read(m.identity.ID[:]) // never fails: see crypto/rand
 	_, _ = rand.Read(m.identity.Key[:])
 	return m
@@ -45,19 +49,19 @@ func NewMemory(retention Retention, now func() time.Time) *Memory {
 // Append implements Store.
 func (m *Memory) Append(_ context.Context, d Draft) (*Entry, bool, error) {
 	m.mu.Lock()
+	m.sweep()
 	m.trim(d.Topic)
 	t := m.topics[d.Topic]
 	if t == nil {
-		t = &memoryTopic{ids: make(map[string]*Entry)}
+		t = &memoryTopic{ids: make(map[string]*Entry), trimmed: m.forgotten}
 		m.topics[d.Topic] = t
 	}
 	if e := t.ids[d.ID]; d.ID != "" && e != nil {
 		m.mu.Unlock()
 		return e, false, nil
 	}
-	now := m.now()
-	e := &Entry{ID: d.ID, Time: now, Data: slices.Clone(d.Data), Pos: NextPosition(m.last, now)}
-	m.last = e.Pos
+	m.last = NextPosition(m.last, m.now())
+	e := &Entry{ID: d.ID, Time: TimeOf(m.last), Data: slices.Clone(d.Data), Pos: m.last}
 	t.entries = append(t.entries, e)
 	if d.ID != "" {
 		t.ids[d.ID] = e
@@ -77,10 +81,19 @@ func NextPosition(newest live.Position, now time.Time) live.Position {
 	return live.Position{Hi: newest.Hi, Lo: newest.Lo + 1}
 }
 
-// EmptyHead is the head of a topic without entries: younger than every entry
-// that came before now, older than those that come from now on.
-func EmptyHead(now time.Time) live.Position {
-	return live.Position{Hi: uint64(now.UnixMilli()) - 1, Lo: math.MaxInt64}
+// TimeOf is the time of an entry.
+func TimeOf(p live.Position) time.Time { return time.UnixMilli(int64(p.Hi)) }
+
+// sweep trims, once a minute, also the topics that nobody uses any longer.
+func (m *Memory) sweep() {
+	now := m.now()
+	if now.Sub(m.swept) < time.Minute {
+		return
+	}
+	m.swept = now
+	for topic := range m.topics {
+		m.trim(topic)
+	}
 }
 
 // trim drops what is not to be kept any longer, and the topic with its last
@@ -102,6 +115,7 @@ func (m *Memory) trim(topic string) {
 	t.entries = slices.Delete(t.entries, 0, n)
 	if len(t.entries) == 0 {
 		delete(m.topics, topic)
+		m.forgotten = later(m.forgotten, t.trimmed)
 	}
 }
 
@@ -112,22 +126,13 @@ func (m *Memory) Read(_ context.Context, topic string, after live.Position, limi
 	m.trim(topic)
 	t := m.topics[topic]
 	if t == nil {
-		return nil, WholeSince(after, m.now().Add(-m.retention.Age))
+		t = &memoryTopic{trimmed: m.forgotten}
 	}
 	if after.Compare(t.trimmed) < 0 {
 		return nil, &live.Trimmed{Through: t.trimmed}
 	}
 	i := t.after(after)
 	return slices.Clone(t.entries[i:min(i+limit, len(t.entries))]), nil
-}
-
-// WholeSince says of a topic without entries whether nothing is missing behind a
-// position: all entries that it had are older than oldest.
-func WholeSince(after live.Position, oldest time.Time) error {
-	if gone := EmptyHead(oldest); after.Compare(gone) < 0 {
-		return &live.Trimmed{Through: gone}
-	}
-	return nil
 }
 
 // after is the index of the first entry after a position.
@@ -156,14 +161,10 @@ func (m *Memory) Before(_ context.Context, topic string, before live.Position, l
 }
 
 // Head implements Store.
-func (m *Memory) Head(_ context.Context, topic string) (live.Position, error) {
+func (m *Memory) Head(context.Context, string) (live.Position, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.trim(topic)
-	if t := m.topics[topic]; t != nil {
-		return t.entries[len(t.entries)-1].Pos, nil
-	}
-	return EmptyHead(m.now()), nil
+	return m.last, nil
 }
 
 // Identity implements Store.
@@ -172,8 +173,18 @@ func (m *Memory) Identity(context.Context) (Identity, error) { return m.identity
 // Hold implements Store: nobody else shares the store.
 func (m *Memory) Hold(context.Context, string, time.Duration) (bool, error) { return true, nil }
 
+// Retention implements Store.
+func (m *Memory) Retention() Retention { return m.retention }
+
 // Watch implements Store.
 func (m *Memory) Watch(grown func(topic string), _ func()) { m.grown = grown }
 
-// Close implements Store.
+// Close implements Store: there is nothing to close, and calls go on to work.
 func (m *Memory) Close() error { return nil }
+
+func later(p, q live.Position) live.Position {
+	if p.Compare(q) < 0 {
+		return q
+	}
+	return p
+}

@@ -18,6 +18,9 @@
 //   - Is the log short, and without a panic, a data race or a payload?
 //   - Does the gateway end by itself, with status 0, when it is told to?
 //
+// The tests of the gateway's own end, which leaves nobody to be asked, measure
+// what clients see of it. DRAIN_SOCKETS=5000 lets as many take part.
+//
 // Everything stays on loopback, and is bounded in number and time. The package
 // reads /proc, so its tests are for Linux.
 package hostile

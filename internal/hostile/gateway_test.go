@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,9 +89,23 @@ type gateway struct {
 	lines  int // how many the attack may add to the log
 }
 
-// start runs a gateway with these limits, NAME=VALUE, and lets the package
+// start launches a gateway with these limits, NAME=VALUE, and lets the package
 // comment's questions be asked when the test ends.
 func start(t *testing.T, limits ...string) *gateway {
+	t.Helper()
+	g := launch(t, limits...)
+	g.probe = startProbe(t, g)
+	g.probe.served(t)
+	g.before = g.figures(t)
+	g.resetPeak(t)
+	began := g.log.lines()
+	g.probe.watch()
+	t.Cleanup(func() { g.judge(t, began) }) // after what the attack cleans up, which comes later
+	return g
+}
+
+// launch runs a gateway with brokers of its own.
+func launch(t *testing.T, limits ...string) *gateway {
 	t.Helper()
 	if !enabled {
 		t.Skip("attacks on the gateway run by make test-hostile")
@@ -111,14 +126,6 @@ func start(t *testing.T, limits ...string) *gateway {
 		t.Fatal(token.Error())
 	}
 	t.Cleanup(func() { g.mqtt.Disconnect(0) })
-
-	g.probe = startProbe(t, g)
-	g.probe.served(t)
-	g.before = g.figures(t)
-	g.resetPeak(t)
-	began := g.log.lines()
-	g.probe.watch()
-	t.Cleanup(func() { g.judge(t, began) }) // after what the attack cleans up, which comes later
 	return g
 }
 
@@ -141,7 +148,7 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 	t.Helper()
 	addrFile := filepath.Join(t.TempDir(), "addr")
 	args := []string{
-		"serve", "--addr", "127.0.0.1:0", "--addr-file", addrFile, "--no-course-ports", "--debug-addr", g.debug,
+		"serve", "--addr", "127.0.0.1:0", "--data-dir", ":memory:", "--addr-file", addrFile, "--no-course-ports", "--debug-addr", g.debug,
 		"--redis-url", redisURL, "--mqtt-url", mqttURL,
 	}
 	for _, limit := range limits {
@@ -155,6 +162,7 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 		runtime.LockOSThread() // Pdeathsig looks at the thread that starts the process
 		defer runtime.UnlockOSThread()
 		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "SLUICE_") })
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 20 * time.Second // then it is killed
 		cmd.Stdout, cmd.Stderr = io.Discard, &g.log

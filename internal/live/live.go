@@ -58,8 +58,8 @@ const (
 	GapOverflow GapReason = "OVERFLOW"
 )
 
-// merge joins a gap with a later one of the same stream.
-func (g *Gap) merge(later Gap) *Gap {
+// Merge joins a gap, or none, with a later one of the same stream.
+func (g *Gap) Merge(later Gap) *Gap {
 	if g == nil {
 		return &later
 	}

@@ -85,7 +85,7 @@ func (q *Queue[T]) Push(ev Event[T], size int) bool {
 	}
 	if done := q.done(); done || q.full(size) {
 		if !done {
-			q.gap = q.gap.merge(Gap{Reason: GapOverflow, Missed: 1})
+			q.gap = q.gap.Merge(Gap{Reason: GapOverflow, Missed: 1})
 		}
 		q.mu.Unlock()
 		if ev.Done != nil {
@@ -100,7 +100,7 @@ func (q *Queue[T]) Push(ev Event[T], size int) bool {
 	if q.gap != nil {
 		gap := q.gap
 		if ev.Gap != nil {
-			gap = gap.merge(*ev.Gap)
+			gap = gap.Merge(*ev.Gap)
 		}
 		ev.Gap, q.gap = gap, nil
 	}
@@ -169,7 +169,7 @@ func (q *Queue[T]) takeOwed() []func() {
 func (q *Queue[T]) Mark(gap Gap) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.gap = q.gap.merge(gap)
+	q.gap = q.gap.Merge(gap)
 }
 
 // End ends the stream after the events that wait: nil completes it, an error

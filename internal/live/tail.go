@@ -26,7 +26,7 @@ type Archive[K comparable, T any] interface {
 
 // Trimmed is the error of a read behind which events are missing, because the
 // source keeps them only for a while.
-type Trimmed struct {
+type Trimmed struct { //nolint:errname // what it says is a fact about the source
 	// Through is the position of the newest event that is gone: everything
 	// after it can be read.
 	Through Position
@@ -42,8 +42,8 @@ func refused(err error) bool {
 	return errors.As(err, &told) && !strings.HasSuffix(told.Code, "_UNAVAILABLE")
 }
 
-// PageEvents is how many events of an Archive are read at a time, and how many
-// wait for one subscriber.
+// PageEvents is how many events of an Archive are read at a time, and about how
+// many wait for one subscriber.
 const PageEvents = 256
 
 // CodeCursorTooOld ends a subscriber that wants to go on after events that are
@@ -60,10 +60,16 @@ type TailConfig[K comparable, T any] struct {
 	// new events. Both are called with a lock held: they must not block and not
 	// call the Tail [nobody is told].
 	Follow func(key K) (stop func())
-	// Size is what one value counts against PageBytes [1].
-	Size   func(T) int
-	Retry  time.Duration // how soon a failed read is repeated [250 ms]
-	Logger *slog.Logger  // [discards]
+	// Size is what one value counts against the MiB that waits for one
+	// subscriber [1].
+	Size func(T) int
+	// Renew is how often the position of those who follow is brought to the
+	// head. It must be well below how long the source keeps events, so that who
+	// has seen all is never told that something may be missing [1 h].
+	Renew      time.Duration
+	Retry      time.Duration // how soon a failed read is repeated [250 ms]
+	PageEvents int           // how many events a page holds [PageEvents]
+	Logger     *slog.Logger  // [discards]
 }
 
 const (
@@ -76,8 +82,8 @@ const (
 // A subscriber first reads pages at its own pace. Within a page of the head it
 // joins the others of its key, to whom a follower brings each new event once.
 // One that does not keep up leaves them and reads pages again, so nothing is
-// lost, nothing is doubled, and what waits for it is bounded: PageEvents events
-// and about a MiB.
+// lost, nothing is doubled, and what waits for it is bounded: two pages, of
+// PageEvents events and about a MiB each.
 //
 // Subscribers who want the same page share one read. While the source is away,
 // reads are repeated and subscriptions stay.
@@ -90,23 +96,25 @@ type Tail[K comparable, T any] struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // follower, readers, retries
 
-	mu      sync.Mutex
-	news    *sync.Cond // dirty or wanted has something, or closed
-	keys    map[K]*followed[K, T]
-	dirty   []K
-	wanted  map[request[K]][]*tailSub[K, T]
-	queue   []request[K] // keys of wanted, oldest first
-	closed  bool
-	subs    map[*tailSub[K, T]]struct{}
-	retries map[*time.Timer]struct{}
+	mu     sync.Mutex
+	news   *sync.Cond // dirty or wanted has something, or closed
+	keys   map[K]*followed[K, T]
+	dirty  []K
+	wanted map[request[K]][]*tailSub[K, T]
+	queue  []request[K] // keys of wanted, oldest first
+	closed bool
+	subs   map[*tailSub[K, T]]struct{}
+	timers map[*time.Timer]struct{}
 }
 
 // followed is a key with subscribers near its head.
 type followed[K comparable, T any] struct {
-	last  Position // everything up to here has been offered
-	dirty bool     // waits for the follower, or is being read with news since
-	stop  func()
-	subs  map[*tailSub[K, T]]struct{}
+	last   Position // everything up to here has been offered
+	dirty  bool     // waits for the follower
+	renew  bool     // the follower is to look for the head, too
+	failed bool     // the last read failed: it is about to be repeated
+	stop   func()
+	subs   map[*tailSub[K, T]]struct{}
 }
 
 // request is a page, or the head, that subscribers wait for.
@@ -124,15 +132,21 @@ func NewTail[K comparable, T any](cfg TailConfig[K, T]) *Tail[K, T] {
 	if cfg.Size == nil {
 		cfg.Size = func(T) int { return 1 }
 	}
+	if cfg.Renew == 0 {
+		cfg.Renew = time.Hour
+	}
 	if cfg.Retry == 0 {
 		cfg.Retry = 250 * time.Millisecond
+	}
+	if cfg.PageEvents == 0 {
+		cfg.PageEvents = PageEvents
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	t := &Tail[K, T]{
 		cfg: cfg, keys: make(map[K]*followed[K, T]), wanted: make(map[request[K]][]*tailSub[K, T]),
-		subs: make(map[*tailSub[K, T]]struct{}), retries: make(map[*time.Timer]struct{}),
+		subs: make(map[*tailSub[K, T]]struct{}), timers: make(map[*time.Timer]struct{}),
 	}
 	t.news = sync.NewCond(&t.mu)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -140,6 +154,9 @@ func NewTail[K comparable, T any](cfg TailConfig[K, T]) *Tail[K, T] {
 	for range pageReaders {
 		t.work.Go(t.readPages)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.after(cfg.Renew, t.renew)
 	return t
 }
 
@@ -173,8 +190,9 @@ func (t *Tail[K, T]) mark(key K, f *followed[K, T]) {
 // one those to come. In the second case it waits until the head is known, unless
 // the source is away: then the first event carries a gap.
 //
-// A subscriber whose position is too old, or becomes so because it reads too
-// slowly, ends with CodeCursorTooOld. The stream implements Kept.
+// A subscriber that named a position which is too old, or becomes so because it
+// reads too slowly, ends with CodeCursorTooOld; one that did not name any is told
+// by a gap and goes on. The stream implements Kept.
 func (t *Tail[K, T]) Subscribe(ctx context.Context, key K, after *Position) (Sub[T], error) {
 	s := &tailSub[K, T]{tail: t, key: key, idle: true, tried: make(chan struct{})}
 	if after != nil {
@@ -209,7 +227,7 @@ func (t *Tail[K, T]) Close() {
 	t.mu.Lock()
 	t.closed = true
 	t.cancel()
-	for timer := range t.retries {
+	for timer := range t.timers {
 		if timer.Stop() {
 			t.work.Done()
 		}
@@ -246,16 +264,27 @@ func (t *Tail[K, T]) follow() {
 			continue
 		}
 		f.dirty = false
-		last := f.last
+		last, renew := f.last, f.renew
+		f.renew = false
 		t.mu.Unlock()
 
-		events, err := t.cfg.Archive.Read(t.ctx, key, last, PageEvents)
-		t.offer(key, f, events, err)
+		// The head comes first: what is not among the events then is behind it.
+		var head Position
+		var err error
+		if renew {
+			head, err = t.cfg.Archive.Head(t.ctx, key)
+		}
+		var events []Event[T]
+		if err == nil {
+			events, err = t.cfg.Archive.Read(t.ctx, key, last, t.cfg.PageEvents)
+		}
+		t.offer(key, f, events, head, err)
 	}
 }
 
-// offer hands a page to those who follow the key.
-func (t *Tail[K, T]) offer(key K, f *followed[K, T], events []Event[T], err error) {
+// offer hands a page to those who follow the key. Events up to head, too, are
+// in it or were offered before, unless there is another page.
+func (t *Tail[K, T]) offer(key K, f *followed[K, T], events []Event[T], head Position, err error) {
 	var trimmed *Trimmed
 	t.mu.Lock()
 	var wakes []func()
@@ -274,14 +303,18 @@ func (t *Tail[K, T]) offer(key K, f *followed[K, T], events []Event[T], err erro
 		}
 	case err != nil:
 		t.cfg.Logger.Debug("following a log", "error", err)
-		t.later(func() { t.Grown(key) })
-	case len(events) > 0:
-		f.last = events[len(events)-1].Pos
-		if len(events) == PageEvents {
+		t.followAgain(key, f)
+	default:
+		if len(events) > 0 {
+			f.last = events[len(events)-1].Pos
+		}
+		if len(events) == t.cfg.PageEvents {
 			t.mark(key, f)
+		} else if head.Compare(f.last) > 0 {
+			f.last = head
 		}
 		for s := range f.subs {
-			wakes = append(wakes, s.offer(events))
+			wakes = append(wakes, s.offer(events, f.last))
 		}
 	}
 	t.mu.Unlock()
@@ -290,21 +323,47 @@ func (t *Tail[K, T]) offer(key K, f *followed[K, T], events []Event[T], err erro
 	}
 }
 
-// later runs f after a while. It is called with the lock held; f takes it.
-func (t *Tail[K, T]) later(f func()) {
+// followAgain has the follower repeat a read that failed.
+func (t *Tail[K, T]) followAgain(key K, f *followed[K, T]) {
+	if f.failed {
+		return
+	}
+	f.failed = true
+	t.after(t.cfg.Retry, func() {
+		f.failed, f.renew = false, true
+		if t.keys[key] == f {
+			t.mark(key, f)
+		}
+	})
+}
+
+// renew brings the positions of those who follow to the head.
+func (t *Tail[K, T]) renew() {
+	for key, f := range t.keys {
+		f.renew = true
+		t.mark(key, f)
+	}
+	t.after(t.cfg.Renew, t.renew)
+}
+
+// after runs f after a while, unless the Tail is closed by then. Both are called
+// with the lock held.
+func (t *Tail[K, T]) after(d time.Duration, f func()) {
 	if t.closed {
 		return
 	}
 	t.work.Add(1)
 	var timer *time.Timer
-	timer = time.AfterFunc(t.cfg.Retry, func() {
+	timer = time.AfterFunc(d, func() {
 		defer t.work.Done()
 		t.mu.Lock()
-		delete(t.retries, timer)
-		t.mu.Unlock()
-		f()
+		defer t.mu.Unlock()
+		delete(t.timers, timer)
+		if !t.closed {
+			f()
+		}
 	})
-	t.retries[timer] = struct{}{}
+	t.timers[timer] = struct{}{}
 }
 
 // want puts a subscriber's request into the queue.
@@ -341,7 +400,7 @@ func (t *Tail[K, T]) readPages() {
 			t.answer(r, subs, err, func(s *tailSub[K, T]) func() { return s.begin(head) })
 			continue
 		}
-		events, err := t.cfg.Archive.Read(t.ctx, r.key, r.after, PageEvents)
+		events, err := t.cfg.Archive.Read(t.ctx, r.key, r.after, t.cfg.PageEvents)
 		var trimmed *Trimmed
 		if errors.As(err, &trimmed) {
 			t.answer(r, subs, nil, func(s *tailSub[K, T]) func() { return s.miss(trimmed) })
@@ -367,7 +426,7 @@ func (t *Tail[K, T]) answer(r request[K], subs []*tailSub[K, T], err error, give
 		for _, s := range subs {
 			s.fail()
 		}
-		t.later(func() { t.again(r, subs) })
+		t.after(t.cfg.Retry, func() { t.again(r, subs) })
 	default:
 		for _, s := range subs {
 			wakes = append(wakes, give(s))
@@ -380,8 +439,6 @@ func (t *Tail[K, T]) answer(r request[K], subs []*tailSub[K, T], err error, give
 }
 
 func (t *Tail[K, T]) again(r request[K], subs []*tailSub[K, T]) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, s := range subs {
 		if _, open := t.subs[s]; open {
 			t.want(r, s)

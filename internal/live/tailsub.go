@@ -23,7 +23,7 @@ type tailSub[K comparable, T any] struct {
 	mu      sync.Mutex
 	start   Position // set with started
 	started bool
-	pos     Position // of the newest event that waits or was taken
+	pos     Position // everything up to here waits or was taken
 	near    bool     // the last page was short
 	live    bool     // joined, and has every page before
 	waiting []Event[T]
@@ -44,7 +44,7 @@ var (
 
 // request asks for the next page, or first for the head.
 func (s *tailSub[K, T]) request() {
-	if s.asked {
+	if s.asked || s.ended || s.closed {
 		return
 	}
 	s.asked = true
@@ -53,10 +53,10 @@ func (s *tailSub[K, T]) request() {
 
 // begin takes the head: where a subscriber without a position starts.
 func (s *tailSub[K, T]) begin(head Position) (wake func()) {
-	s.once.Do(func() { close(s.tried) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start, s.pos, s.started = head, head, true
+	s.once.Do(func() { close(s.tried) })
 	s.asked = false
 	s.request()
 	return s.takeWake()
@@ -78,12 +78,15 @@ func (s *tailSub[K, T]) miss(trimmed *Trimmed) (wake func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = false
+	if s.closed {
+		return func() {}
+	}
 	if s.resumed {
 		s.tail.leave(s)
 		s.ended, s.err = true, TooOld(s.tail.cfg.Cursor(s.key, trimmed.Through))
 		return s.takeWake()
 	}
-	s.pos, s.gap = trimmed.Through, s.gap.merge(Gap{Reason: GapOverflow})
+	s.pos, s.gap = trimmed.Through, s.gap.Merge(Gap{Reason: GapOverflow})
 	s.held = nil
 	s.request()
 	return func() {}
@@ -117,10 +120,14 @@ func (s *tailSub[K, T]) page(events []Event[T]) (wake func()) {
 	if s.closed {
 		return func() {}
 	}
+	s.near = len(events) < s.tail.cfg.PageEvents
 	for _, ev := range events {
+		if s.bytes >= pageBytes {
+			s.near = false // the rest is read again
+			break
+		}
 		s.append(ev)
 	}
-	s.near = len(events) < PageEvents
 	switch {
 	case s.near && s.joined:
 		s.live = true
@@ -136,15 +143,22 @@ func (s *tailSub[K, T]) page(events []Event[T]) (wake func()) {
 	return s.takeWake()
 }
 
-// offer takes new events from the follower.
-func (s *tailSub[K, T]) offer(events []Event[T]) (wake func()) {
+// offer takes new events from the follower: all up to a position.
+func (s *tailSub[K, T]) offer(events []Event[T], through Position) (wake func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live {
+		before := s.count()
 		s.take(events)
+		if s.live && through.Compare(s.pos) > 0 {
+			s.pos = through
+		}
+		if s.count() == before {
+			return func() {}
+		}
 		return s.takeWake()
 	}
-	if len(s.held)+len(events) > 2*PageEvents {
+	if len(s.held)+len(events) > 2*s.tail.cfg.PageEvents {
 		s.tail.leave(s)
 		s.held = nil
 		return func() {} // the page that is on its way goes on
@@ -160,7 +174,7 @@ func (s *tailSub[K, T]) take(events []Event[T]) {
 		if ev.Pos.Compare(s.pos) <= 0 {
 			continue
 		}
-		if s.count() >= PageEvents || s.bytes >= pageBytes {
+		if s.count() >= s.tail.cfg.PageEvents || s.bytes >= pageBytes {
 			s.tail.leave(s)
 			s.live, s.near = false, false
 			return
@@ -188,9 +202,14 @@ func (s *tailSub[K, T]) append(ev Event[T]) {
 	if s.gap != nil {
 		gap := s.gap
 		if ev.Gap != nil {
-			gap = gap.merge(*ev.Gap)
+			gap = gap.Merge(*ev.Gap)
 		}
 		ev.Gap, s.gap = gap, nil
+	}
+	if s.taken > len(s.waiting)/2 { // a reader that is never quite done must not make it grow
+		n := copy(s.waiting, s.waiting[s.taken:])
+		clear(s.waiting[n:])
+		s.waiting, s.taken = s.waiting[:n], 0
 	}
 	s.waiting = append(s.waiting, ev)
 	s.bytes += s.tail.cfg.Size(ev.Value)
@@ -291,7 +310,7 @@ func (s *tailSub[K, T]) Start() (Position, bool) {
 func (s *tailSub[K, T]) Near() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.near && s.count() < PageEvents
+	return s.near && s.count() < s.tail.cfg.PageEvents
 }
 
 // Cursor implements Kept.

@@ -1,20 +1,28 @@
 // Package rooms holds rooms of messages that people and programs write to.
 //
-// A message is delivered to every subscriber of its room in one order, the
-// order in which Send took it. Nothing is kept: who subscribes later does not
-// see it. A subscriber's queue is bounded as live.Queue says.
+// A message is an event of the room's topic in an event log: every reader gets
+// the messages of a room in one order, also after a restart of the gateway, and
+// who was away goes on behind the last one it saw. Send returns once the message
+// is durable. The log says how long messages are kept and what a reader is told
+// who comes too late.
+//
+// Who is in a room is the business of a presence.Directory.
 package rooms
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/presence"
 )
 
 // Lobby is the one public room: everybody knows its name.
@@ -26,6 +34,9 @@ const (
 	MaxContent = 500
 )
 
+// MaxHistory is how many messages one look into the past returns.
+const MaxHistory = 100
+
 // Message is one message of a room.
 type Message struct {
 	ID        string
@@ -33,71 +44,153 @@ type Message struct {
 	Author    string
 	Content   string
 	Timestamp time.Time
+
+	log *eventlog.Log
+	pos live.Position
 }
+
+// Cursor names the message's place in its room to clients.
+func (m Message) Cursor() string { return m.log.Cursor(topic(m.Room), m.pos) }
 
 // Draft is a message that is to be sent.
 type Draft struct {
-	ID      string // empty: the room gives one
+	// ID, if not empty, names the message: sent twice, it is stored once. Empty:
+	// the room gives one.
+	ID      string
 	Room    string
 	Author  string
 	Content string
 }
 
-// Rooms are all rooms of a gateway. Make them with New.
+// body is what the log keeps of a message besides its id and its time.
+type body struct {
+	Author  string `json:"author"`
+	Content string `json:"content"`
+}
+
+// Rooms are all rooms of a log. Make them with New.
 type Rooms struct {
-	hub *live.Hub[string, *Message]
-	now func() time.Time
-
-	mu sync.Mutex // orders Send: one order for all subscribers
+	log     *eventlog.Log
+	members presence.Directory
 }
 
-// New makes the rooms.
-func New() *Rooms {
-	return &Rooms{
-		hub: live.NewHub(live.HubConfig[string, *Message]{
-			Open: func(context.Context, string) (func(), error) { return func() {}, nil },
-			Size: func(m *Message) int { return len(m.Author) + len(m.Content) + 128 },
-		}),
-		now: time.Now,
-	}
-}
+// New makes the rooms of a log.
+func New(log *eventlog.Log, members presence.Directory) *Rooms { return &Rooms{log, members} }
 
 // Create returns the id of a room that nobody else knows: 128 random bits.
 // A room exists by its name alone, so there is nothing to clean up.
 func Create() string { return randomID() }
 
-// Subscribe opens the stream of a room's messages.
-func (r *Rooms) Subscribe(ctx context.Context, room string) (live.Sub[*Message], error) {
+func topic(room string) string { return "room/" + room }
+
+// Send checks a draft and appends it to its room. A draft with an id that the
+// room has already is not stored again: the message of the first time is
+// returned.
+func (r *Rooms) Send(ctx context.Context, d Draft) (Message, error) {
+	if err := d.check(); err != nil {
+		return Message{}, err
+	}
+	if d.ID == "" {
+		d.ID = "msg_" + randomID()
+	}
+	data, err := json.Marshal(body{d.Author, d.Content})
+	if err != nil {
+		return Message{}, err
+	}
+	e, _, err := r.log.Append(ctx, eventlog.Draft{Topic: topic(d.Room), ID: d.ID, Data: data})
+	if err != nil {
+		return Message{}, err
+	}
+	return r.message(d.Room, e)
+}
+
+// Subscribe opens the stream of a room's messages: those behind a cursor, or,
+// when it is empty, those to come. Reader makes messages of its events.
+func (r *Rooms) Subscribe(ctx context.Context, room, cursor string) (live.Sub[*eventlog.Entry], error) {
 	if err := checkRoom(room); err != nil {
 		return nil, err
 	}
-	return r.hub.Subscribe(ctx, room)
+	return r.log.Subscribe(ctx, topic(room), cursor)
 }
 
-// Send checks a draft and delivers it to the room's subscribers.
-func (r *Rooms) Send(d Draft) (*Message, error) {
-	if err := d.check(); err != nil {
+// Reader makes messages of the events of a room.
+func (r *Rooms) Reader(room string) func(live.Event[*eventlog.Entry]) (Message, error) {
+	return func(ev live.Event[*eventlog.Entry]) (Message, error) { return r.message(room, ev.Value) }
+}
+
+func (r *Rooms) message(room string, e *eventlog.Entry) (Message, error) {
+	var b body
+	if err := json.Unmarshal(e.Data, &b); err != nil {
+		return Message{}, fmt.Errorf("rooms: message %s of %s: %w", e.ID, room, err)
+	}
+	return Message{ID: e.ID, Room: room, Author: b.Author, Content: b.Content, Timestamp: e.Time, log: r.log, pos: e.Pos}, nil
+}
+
+// History returns the newest messages before a cursor, or of all when it is
+// empty, oldest first. more says whether there are older ones.
+func (r *Rooms) History(ctx context.Context, room, before string, last int) (messages []Message, more bool, err error) {
+	if err := checkRoom(room); err != nil {
+		return nil, false, err
+	}
+	if last < 1 || last > MaxHistory {
+		return nil, false, live.Errorf("ARGUMENT_OUT_OF_RANGE", "last is %d: 1 to %d is accepted.", last, MaxHistory)
+	}
+	entries, more, err := r.log.History(ctx, topic(room), before, last)
+	if err != nil {
+		return nil, false, err
+	}
+	messages = make([]Message, len(entries))
+	for i, e := range entries {
+		if messages[i], err = r.message(room, e); err != nil {
+			return nil, false, err
+		}
+	}
+	return messages, more, nil
+}
+
+// Enter makes a client present in a room until it leaves.
+func (r *Rooms) Enter(room, id, name string) (leave func(), err error) {
+	if err := checkRoom(room); err != nil {
 		return nil, err
 	}
-	m := &Message{ID: d.ID, Room: d.Room, Author: d.Author, Content: d.Content}
-	if m.ID == "" {
-		m.ID = "msg_" + randomID()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m.Timestamp = r.now()
-	r.hub.Publish(m.Room, live.Event[*Message]{Value: m})
-	return m, nil
+	return r.members.Enter(room, id, name)
 }
 
-// Close ends every subscription.
-func (r *Rooms) Close() { r.hub.Close() }
+// SetTyping says whether a client that is present types.
+func (r *Rooms) SetTyping(room, id string, typing bool) error {
+	if err := checkRoom(room); err != nil {
+		return err
+	}
+	return r.members.SetTyping(room, id, typing)
+}
+
+// Members lists who is in a room.
+func (r *Rooms) Members(ctx context.Context, room string) ([]presence.Member, error) {
+	if err := checkRoom(room); err != nil {
+		return nil, err
+	}
+	return r.members.List(ctx, room)
+}
+
+// Watch opens the stream of who comes to a room, leaves it and types there.
+func (r *Rooms) Watch(ctx context.Context, room string) (live.Sub[presence.Change], error) {
+	if err := checkRoom(room); err != nil {
+		return nil, err
+	}
+	return r.members.Watch(ctx, room)
+}
+
+// messageID is what a client may call a message.
+var messageID = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
 
 func (d Draft) check() error {
 	if err := checkRoom(d.Room); err != nil {
 		return err
 	}
-	if err := checkText("author", d.Author, MaxAuthor); err != nil {
+	if d.ID != "" && !messageID.MatchString(d.ID) {
+		return live.Errorf("MESSAGE_INVALID", "The id %.80q is not valid: 1 to 64 letters, digits and signs of \"_.:-\" are accepted.", d.ID)
+	}
+	if err := CheckName("author", d.Author); err != nil {
 		return err
 	}
 	return checkText("content", d.Content, MaxContent)
@@ -112,6 +205,10 @@ func checkRoom(room string) error {
 	}
 	return live.Errorf("ROOM_INVALID", "Room %.40q is not valid: use %q, or an id that createRoom returned.", room, Lobby)
 }
+
+// CheckName reports a name of a person that is empty or too long; what says
+// whose it is.
+func CheckName(what, name string) error { return checkText(what, name, MaxAuthor) }
 
 func checkText(field, text string, limit int) error {
 	if n := utf8.RuneCountInString(text); n > limit {

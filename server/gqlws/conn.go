@@ -25,7 +25,8 @@ import (
 // goroutine of the connection has ended.
 type conn struct {
 	t        *Transport
-	ws       *websocket.Conn
+	ws       *websocket.Conn // reads
+	socket   net.Conn        // written to
 	exec     graphql.GraphExecutor
 	protocol protocol
 	header   http.Header
@@ -50,20 +51,26 @@ type conn struct {
 	until time.Time // our Close is to be answered by then; zero: we have not closed
 }
 
+// floodFactor is how many messages of any kind a socket may send for each
+// operation that it may start.
+const floodFactor = 10
+
 // closeWait is how long a client may take to answer a Close frame.
 const closeWait = time.Second
 
 func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *http.Request, token string) *conn {
 	// The operations outlive the request that opened the socket.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	wire := ws.NetConn().(*wire)
+	wire.open = true
 	c := &conn{
-		t: t, ws: ws, exec: exec, header: r.Header, protocol: newProtocol(token),
+		t: t, ws: ws, socket: wire.Conn, exec: exec, header: r.Header, protocol: newProtocol(token),
 		ctx: ctx, cancel: cancel, pinged: time.Now(), ops: make(map[string]*operation),
 	}
 	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
 	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
-	c.flood = rate.NewLimiter(rate.Limit(10*perSecond), 10*burst)
-	c.direct = newDirectWriter(ws.NetConn())
+	c.flood = rate.NewLimiter(rate.Limit(floodFactor*perSecond), floodFactor*burst)
+	c.direct = newDirectWriter(c.socket)
 	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
 	return c
 }
@@ -100,8 +107,7 @@ func (c *conn) serve() {
 
 	c.initWait.Stop()
 	c.endOperations()
-	var late net.Error
-	if !c.out.isSealed() || errors.As(err, &late) && late.Timeout() { // the socket broke, gorilla has sent a Close of its own, or the client is too slow for ours
+	if !c.out.isSealed() || isTimeout(err) { // the socket broke, or the client is too slow for our Close
 		c.out.abandon()
 	}
 	c.work.Wait()
@@ -111,11 +117,10 @@ func (c *conn) serve() {
 // hangUp closes TCP in a way that lets the client read our last frame: a socket
 // closed with unread bytes in it is reset, and a reset throws that frame away.
 func (c *conn) hangUp() {
-	socket := c.ws.NetConn()
-	defer socket.Close()
-	if half, ok := socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = socket.SetReadDeadline(time.Now().Add(closeWait))
-		_, _ = io.CopyN(io.Discard, socket, c.t.cfg.MessageBytes)
+	defer c.socket.Close()
+	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = c.socket.SetReadDeadline(time.Now().Add(closeWait))
+		_, _ = io.CopyN(io.Discard, c.socket, c.t.cfg.MessageBytes)
 	}
 }
 
@@ -123,10 +128,7 @@ func (c *conn) read() error {
 	for {
 		kind, text, err := c.ws.ReadMessage()
 		if err != nil {
-			if errors.Is(err, websocket.ErrReadLimit) {
-				c.t.cfg.Refused("1009") // gorilla has sent the Close
-				c.t.cfg.Logger.Debug("message over the limit", "limit", c.t.cfg.MessageBytes)
-			}
+			c.unreadable(err)
 			return err
 		}
 		c.alive()
@@ -143,6 +145,31 @@ func (c *conn) read() error {
 			c.apart(func() { c.handle(c.protocol.step(text, c.active)) })
 		}
 	}
+}
+
+// unreadable ends a socket that cannot be read on, if the client is to blame.
+func (c *conn) unreadable(err error) {
+	switch verdict := c.ws.NetConn().(*wire).verdict; {
+	case errors.Is(err, websocket.ErrReadLimit):
+		c.close(TooLarge)
+	case len(verdict) > 2: // a code, and gorilla's words
+		c.close(*ProtocolError.because(ProtocolError.Reason + ": " + string(verdict[2:])))
+	case isTimeout(err):
+		c.givenUp("PONG_TIMEOUT")
+	}
+}
+
+// givenUp counts a socket that is dropped, unless what closed it has been
+// counted.
+func (c *conn) givenUp(code string) {
+	if !c.out.isSealed() {
+		c.t.cfg.Refused(code)
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // apart runs f on a stack that is given back when f returns. What a message
@@ -257,7 +284,12 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		c.refuse(id, "TOO_MANY_SUBSCRIPTIONS", "This connection has %d active operations, which is the most it may have: complete one, or open another connection.", c.t.cfg.Operations)
 		return
 	}
-	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id)}
+	asked, err := ParseAsked(params.Extensions)
+	if err != nil {
+		c.refuse(id, "BAD_REQUEST", "%s.", err)
+		return
+	}
+	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id), asked: asked}
 	ctx := c.ctx // a repeated connection_init of the old protocol replaces it
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -283,10 +315,32 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 		return
 	}
 	op.policy = overflowOf(opCtx)
-	source := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
+	leave, errs := c.t.enter(ctx, c.exec, opCtx)
+	if errs != nil {
+		c.finish(op, c.protocol.ending(op.id, errs)...)
+		return
+	}
+	c.mu.Lock()
+	over := c.ops[op.id] != op
+	if !over {
+		op.leave = leave
+	}
+	c.mu.Unlock()
+	if over { // ended before it could leave
+		if leave != nil {
+			leave()
+		}
+		return
+	}
+	source, refusal := c.t.subscribe(ctx, c.exec, opCtx, op, &c.work)
+	if refusal != nil {
+		c.t.cfg.Refused(refusal.Extensions["code"].(string))
+		c.finish(op, c.protocol.failure(op.id, gqlerror.List{refusal}))
+		return
+	}
 	c.mu.Lock()
 	op.source = source
-	over := c.ops[op.id] != op
+	over = c.ops[op.id] != op
 	c.mu.Unlock()
 	if over { // ended before there was a source to stop
 		source.stop()
@@ -320,10 +374,13 @@ func (c *conn) stop(id string) bool {
 	}
 	delete(c.ops, id)
 	op.silenced.Store(true)
-	source := op.source
+	source, leave := op.source, op.leave
 	c.mu.Unlock()
 	if source != nil { // else open stops it
 		source.stop()
+	}
+	if leave != nil {
+		leave()
 	}
 	return true
 }
@@ -341,7 +398,11 @@ func (c *conn) finish(op *operation, last ...[]byte) {
 	for _, m := range last {
 		results = append(results, c.out.offer(frame{op: op, head: m}))
 	}
+	leave := op.leave
 	c.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
 	for _, result := range results {
 		c.after(result)
 	}
@@ -350,16 +411,19 @@ func (c *conn) finish(op *operation, last ...[]byte) {
 func (c *conn) endOperations() {
 	c.mu.Lock()
 	c.ended = true
-	var sources []source
+	var ends []func()
 	for _, op := range c.ops {
 		if op.source != nil { // else open stops it
-			sources = append(sources, op.source)
+			ends = append(ends, op.source.stop)
+		}
+		if op.leave != nil {
+			ends = append(ends, op.leave)
 		}
 	}
 	c.ops = nil
 	c.mu.Unlock()
-	for _, s := range sources {
-		s.stop()
+	for _, end := range ends {
+		end()
 	}
 	c.cancel()
 }
@@ -379,14 +443,14 @@ func (c *conn) keepAlive(now time.Time) {
 // deliver brings results of an operation on their way: by a write of the
 // calling worker where nothing waits and the socket takes it at once, else
 // through the outbox.
-func (c *conn) deliver(op *operation, results [][]byte) {
+func (c *conn) deliver(op *operation, results []result) {
 	missed, claimed := uint64(0), false
 	if c.direct != nil {
 		missed, claimed = c.out.claim(op)
 	}
 	if !claimed {
-		for _, body := range results {
-			c.send(frame{op: op, head: op.head, body: body, tail: resultTail})
+		for _, r := range results {
+			c.send(op.frame(r))
 		}
 		return
 	}
@@ -397,9 +461,11 @@ func (c *conn) deliver(op *operation, results [][]byte) {
 	buf := batches.Get().(*[]byte)
 	defer batches.Put(buf)
 	batch := (*buf)[:0]
-	for _, body := range results {
-		batch = frame{head: op.head, body: body, tail: resultTail, missed: missed}.append(batch)
-		missed = 0
+	for _, r := range results {
+		if missed > 0 {
+			r, missed = r.missing(missed), 0
+		}
+		batch = op.append(batch, r)
 	}
 	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
 		*buf = batch
@@ -428,6 +494,7 @@ func (c *conn) after(result offered) {
 // a slow consumer, whose frames are dropped. The client's answer, or closeWait,
 // ends serve.
 func (c *conn) close(e Ending) {
+	e = c.t.cfg.Explain(e)
 	slow := e.Code == SlowConsumer.Code
 	if !c.seal(closePayload(e.Code, e.Reason), slow) {
 		return
@@ -443,7 +510,7 @@ func (c *conn) close(e Ending) {
 }
 
 // drop ends the socket without a Close frame.
-func (c *conn) drop() { _ = c.ws.NetConn().Close() }
+func (c *conn) drop() { _ = c.socket.Close() }
 
 func (c *conn) seal(payload []byte, discard bool) bool {
 	result := c.out.seal(payload, discard)
@@ -478,15 +545,20 @@ func (c *conn) flush() {
 	defer c.work.Done()
 	buf := batches.Get().(*[]byte)
 	defer batches.Put(buf)
-	socket := c.ws.NetConn()
 	for {
 		batch, frames, last := c.out.take(*buf)
+		for _, goOn := range c.out.takeWaiters() {
+			goOn()
+		}
 		if len(batch) == 0 {
 			return
 		}
 		c.t.frames.Add(uint64(frames))
 		c.t.bytes.Add(uint64(len(batch)))
-		if err := c.write(socket, batch); err != nil {
+		if err := c.write(batch); err != nil {
+			if isTimeout(err) {
+				c.givenUp("WRITE_TIMEOUT")
+			}
 			c.drop() // the reader notices, and ends everything
 			return
 		}
@@ -497,11 +569,11 @@ func (c *conn) flush() {
 	}
 }
 
-func (c *conn) write(socket net.Conn, batch []byte) error {
-	if err := socket.SetWriteDeadline(time.Now().Add(c.t.cfg.WriteDeadline)); err != nil {
+func (c *conn) write(batch []byte) error {
+	if err := c.socket.SetWriteDeadline(time.Now().Add(c.t.cfg.WriteDeadline)); err != nil {
 		return err
 	}
-	_, err := socket.Write(batch)
-	_ = socket.SetWriteDeadline(time.Time{}) // once it has passed, directWriter could not write any more
+	_, err := c.socket.Write(batch)
+	_ = c.socket.SetWriteDeadline(time.Time{}) // once it has passed, directWriter could not write any more
 	return err
 }

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"time"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -12,6 +13,113 @@ import (
 
 	"github.com/sluice-gateway/sluice/internal/live"
 )
+
+// result is one response, encoded once for all who get it.
+type result struct {
+	body []byte // the JSON object up to where "extensions" would stand
+	more *more  // nil: the response has no extensions, and its event no position
+}
+
+// more is what a result says besides data and errors. Some of it is for those
+// alone who asked, so it is written for each receiver, behind the body.
+type more struct {
+	others []byte    // members of "extensions" that are not ours, without braces
+	gap    *live.Gap // what is missing before this event
+	pos    live.Position
+	kept   live.Kept // names pos; nil: the source keeps nothing
+	sealed string    // the name of pos, if it was made for all
+	missed uint64    // how many results this receiver has missed by its overflow policy
+}
+
+// cursor names the event's position; empty: it has none.
+func (m *more) cursor() string {
+	switch {
+	case m == nil || m.kept == nil:
+		return ""
+	case m.sealed != "":
+		return m.sealed
+	}
+	return m.kept.Cursor(m.pos)
+}
+
+// tail closes the result, without the braces of the message around it.
+func (r result) tail(withCursor bool) []byte {
+	if r.more == nil || !withCursor && r.more.others == nil && r.more.gap == nil && r.more.missed == 0 {
+		return resultTail
+	}
+	return r.more.append(nil, withCursor)
+}
+
+// resultTail closes a result without extensions.
+var resultTail = []byte("}")
+
+// append appends the member "extensions" and closes the result.
+func (m *more) append(b []byte, withCursor bool) []byte {
+	ours := sluiceNotes{Gap: m.notice()}
+	if withCursor {
+		ours.Cursor = m.cursor()
+	}
+	b = append(b, `,"extensions":{`...)
+	b = append(b, m.others...)
+	if ours != (sluiceNotes{}) {
+		if len(m.others) > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `"sluice":`...)
+		b = append(b, marshal(ours)...)
+	}
+	return append(b, "}}"...)
+}
+
+// sluiceNotes is extensions.sluice of a result.
+type sluiceNotes struct {
+	Ready  bool       `json:"ready,omitempty"`
+	Cursor string     `json:"cursor,omitempty"`
+	Gap    *gapNotice `json:"gap,omitempty"`
+}
+
+// gapNotice is extensions.sluice.gap: what is missing before this event.
+type gapNotice struct {
+	Reason   live.GapReason `json:"reason"`
+	Missed   uint64         `json:"missed,omitempty"`
+	LastGood string         `json:"lastGood,omitempty"`
+}
+
+func (m *more) notice() *gapNotice {
+	gap := m.gap
+	if m.missed > 0 {
+		gap = gap.Merge(live.Gap{Reason: live.GapOverflow, Missed: m.missed})
+	}
+	if gap == nil {
+		return nil
+	}
+	notice := &gapNotice{Reason: gap.Reason, Missed: gap.Missed}
+	if !gap.LastGood.IsZero() {
+		notice.LastGood = gap.LastGood.UTC().Format(dateTime)
+	}
+	return notice
+}
+
+// dateTime is RFC 3339 with milliseconds.
+const dateTime = "2006-01-02T15:04:05.000Z07:00"
+
+// missing returns a result that says, too, that others before it were dropped
+// for this receiver.
+func (r result) missing(n uint64) result {
+	m := more{missed: n}
+	if r.more != nil {
+		m = *r.more
+		m.missed += n
+	}
+	r.more = &m
+	return r
+}
+
+// readyResult tells who asked for it that its stream is open.
+func readyResult(cursor string) result {
+	b := append([]byte(`{"data":null,"extensions":{"sluice":`), marshal(sluiceNotes{Ready: true, Cursor: cursor})...)
+	return result{body: append(b, "}"...)}
+}
 
 // EncodeResponse writes a response as JSON, the same as over WebSocket: text is
 // valid UTF-8, and data larger than limit becomes an error. "data" is left out
@@ -21,7 +129,8 @@ func EncodeResponse(response *graphql.Response, limit int) []byte {
 	if response.Data == nil && len(response.Errors) > 0 {
 		return encodeErrors(response)
 	}
-	return append(encodeResult(response, nil, limit), '}')
+	r := encodeResult(response, limit)
+	return append(r.body, r.tail(false)...)
 }
 
 func encodeErrors(response *graphql.Response) []byte {
@@ -35,10 +144,10 @@ func encodeErrors(response *graphql.Response) []byte {
 	return b
 }
 
-// encodeResult writes a response as JSON without its closing brace, which the
-// frame's tail brings. gqlgen reuses the memory of response.Data for the next
-// event, so the bytes are copied here. Data larger than limit becomes an error.
-func encodeResult(response *graphql.Response, gap *live.Gap, limit int) []byte {
+// encodeResult writes a response. gqlgen reuses the memory of response.Data for the
+// next event, so the bytes are copied here. Data larger than limit becomes an
+// error.
+func encodeResult(response *graphql.Response, limit int) result {
 	data, errs := response.Data, response.Errors
 	if len(data) > limit {
 		errs = gqlerror.List{{
@@ -56,14 +165,44 @@ func encodeResult(response *graphql.Response, gap *live.Gap, limit int) []byte {
 	if len(errs) > 0 {
 		b = appendMember(b, "errors", errs)
 	}
-	if extensions := withGap(response.Extensions, gap); len(extensions) > 0 {
-		b = appendMember(b, "extensions", extensions)
+	r := result{body: valid(b)}
+	if others := members(response.Extensions); others != nil {
+		r.more = &more{others: valid(others)}
 	}
-	if !utf8.Valid(b) {
-		// gqlgen passes on what a resolver returned. A browser would close the
-		// socket for it (RFC 6455, section 8.1).
-		b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
+	return r
+}
+
+// valid is b with what is not UTF-8 replaced: gqlgen passes on what a resolver
+// returned, and a browser would close the socket for it (RFC 6455, section 8.1).
+func valid(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
 	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}
+
+// members writes the members of an object, but for our own, without braces. One
+// that does not marshal is left out.
+func members(extensions map[string]any) (b []byte) {
+	if len(extensions) == 0 {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(extensions)) {
+		value, err := json.Marshal(extensions[name])
+		if err != nil || name == "sluice" {
+			continue
+		}
+		if b != nil {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, marshal(name)...), ':'), value...)
+	}
+	return b
+}
+
+// marshal writes what always marshals.
+func marshal(v any) []byte {
+	b, _ := json.Marshal(v)
 	return b
 }
 
@@ -77,26 +216,4 @@ func appendMember(b []byte, name string, value any) []byte {
 	b = append(b, name...)
 	b = append(b, '"', ':')
 	return append(b, encoded...)
-}
-
-// gapNotice is extensions.sluice.gap: what is missing before this event.
-type gapNotice struct {
-	Reason   live.GapReason `json:"reason"`
-	Missed   uint64         `json:"missed,omitempty"`
-	LastGood string         `json:"lastGood,omitempty"`
-}
-
-func withGap(extensions map[string]any, gap *live.Gap) map[string]any {
-	if gap == nil {
-		return extensions
-	}
-	notice := gapNotice{Reason: gap.Reason, Missed: gap.Missed}
-	if !gap.LastGood.IsZero() {
-		notice.LastGood = gap.LastGood.UTC().Format(time.RFC3339Nano)
-	}
-	told := map[string]any{"sluice": map[string]any{"gap": notice}}
-	for name, value := range extensions {
-		told[name] = value
-	}
-	return told
 }

@@ -43,8 +43,8 @@ func TestKeepLatestKeepsTheEnd(t *testing.T) {
 	var work sync.WaitGroup
 	// a: complete replaced into a waiting result
 	o := outbox{limit: 60, work: &work, flushing: true}
-	op := &operation{policy: keepLatest}
-	o.offer(frame{op: op, head: []byte(`{"id":"1","type":"next","payload":`), body: []byte(`{"data":{"x":1}`), tail: resultTail})
+	op := &operation{policy: keepLatest, head: []byte(`{"payload":`)}
+	o.offer(op.frame(result{body: []byte(`{"data":{"x":1}`)}))
 	o.offer(frame{op: op, head: []byte(`{"id":"1","type":"complete"}`)})
 	for _, f := range o.frames {
 		b := f.append(nil)
@@ -105,8 +105,9 @@ type fakeSink struct {
 	in    chan struct{}
 }
 
-func (f *fakeSink) say(s string) { f.mu.Lock(); f.log = append(f.log, s); f.mu.Unlock() }
-func (f *fakeSink) next(b [][]byte) {
+func (f *fakeSink) say(s string)        { f.mu.Lock(); f.log = append(f.log, s); f.mu.Unlock() }
+func (f *fakeSink) ready(func() string) {}
+func (f *fakeSink) next([]result) {
 	if f.block != nil {
 		close(f.in)
 		<-f.block
@@ -120,11 +121,12 @@ func (f *fakeSink) fail(gqlerror.List) { f.say("fail") }
 func TestNothingIsReplayedAfterTheEnd(t *testing.T) {
 	set := &groups{}
 	first := &fakeSink{}
-	g := &group{set: set, replayLast: true, members: []sink{first}}
-	g.next([][]byte{[]byte("x")})
+	g := &group{set: set, replayLast: true}
+	g.add(first, Asked{})
+	g.next([]result{{body: []byte("x")}})
 	late := &fakeSink{block: make(chan struct{}), in: make(chan struct{})}
 	done := make(chan struct{})
-	go func() { g.add(late); close(done) }()
+	go func() { g.add(late, Asked{}); close(done) }()
 	<-late.in
 	ended := make(chan struct{})
 	go func() { g.complete(); close(ended) }()
@@ -238,7 +240,7 @@ func TestConnectionsThatOpenDuringShutdown(t *testing.T) {
 		t2.reserve()
 		t2.add(a)
 		t2.mu.Lock()
-		t2.closing = true
+		t2.draining = true
 		t2.mu.Unlock()
 		var wg sync.WaitGroup
 		waiting := make(chan struct{})
@@ -275,7 +277,7 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A client that does not read the answer to its handshake is dropped.
 func TestHandshakeHasADeadline(t *testing.T) {
-	s := newTestSchema()
+	s := newTestSchema(t)
 	var released atomic.Bool
 	tr := New(Config{WriteDeadline: 300 * time.Millisecond, Admit: func(*http.Request) (func(), bool) { return func() { released.Store(true) }, true }})
 	h := newTestHandler(s, tr)

@@ -1,6 +1,7 @@
 package gqlws
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -20,8 +21,10 @@ type Ending struct {
 // registry, but for SlowConsumer, which is our own.
 var (
 	Normal         = Ending{1000, "Normal closure", false}
+	ProtocolError  = Ending{1002, "Protocol error", false}
 	NotText        = Ending{1003, "Messages must be text", false}
 	InvalidUTF8    = Ending{1007, "Text must be valid UTF-8", false}
+	TooLarge       = Ending{1009, "Message too large", false}
 	ServiceRestart = Ending{1012, "The gateway is restarting", true}
 	Flooding       = Ending{1013, "Too many messages: slow down", true}
 	InvalidMessage = Ending{4400, "Invalid message", false}
@@ -36,8 +39,22 @@ var (
 
 // Endings lists them all, for documentation and tests.
 var Endings = []Ending{
-	Normal, NotText, InvalidUTF8, ServiceRestart, Flooding, InvalidMessage, Unauthorized, Forbidden,
+	Normal, ProtocolError, NotText, InvalidUTF8, TooLarge, ServiceRestart, Flooding, InvalidMessage, Unauthorized, Forbidden,
 	InitTimeout, DuplicateID, SlowConsumer, SecondInit, Internal,
+}
+
+// Explain returns the ending with the limit that led to it, if one did, at the
+// end of its reason.
+func (c Config) Explain(e Ending) Ending {
+	switch e.Code {
+	case TooLarge.Code:
+		e.Reason += fmt.Sprintf(" (at most %d bytes)", c.MessageBytes)
+	case Flooding.Code:
+		e.Reason += fmt.Sprintf(" (at most %d a second)", floodFactor*c.OperationsPerSecond)
+	case SlowConsumer.Code:
+		e.Reason += fmt.Sprintf(" (at most %d bytes may wait)", c.QueueBytes)
+	}
+	return e
 }
 
 // maxReason is what a Close frame has room for: 125 bytes less the code

@@ -27,12 +27,16 @@ func once(b *testing.B) {
 	b.ReportAllocs()
 }
 
-// nowhere is a sink that counts.
+// nowhere is a receiver that counts.
 type nowhere struct{ results int }
 
-func (n *nowhere) next(bodies [][]byte) { n.results += len(bodies) }
-func (*nowhere) complete()              {}
-func (*nowhere) fail(gqlerror.List)     {}
+func (*nowhere) ready(func() string)     {}
+func (n *nowhere) next(results []result) { n.results += len(results) }
+func (*nowhere) complete()               {}
+func (*nowhere) fail(gqlerror.List)      {}
+func (*nowhere) wants() Asked            { return Asked{} }
+func (*nowhere) room(func()) bool        { return true }
+func (*nowhere) pace(bool)               {}
 
 // One turn of an execution: events that wait are pulled, executed by gqlgen and
 // encoded. The figure is for all of them.
@@ -40,7 +44,7 @@ func BenchmarkExecution(b *testing.B) {
 	for _, events := range []int{1, 64} {
 		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
 			once(b)
-			s := newTestSchema()
+			s := newTestSchema(b)
 			t := New(Config{})
 			defer func() { _ = t.Shutdown(context.Background()) }()
 			exec := executor.New(s)
@@ -60,9 +64,9 @@ func BenchmarkExecution(b *testing.B) {
 				for range events {
 					queue.Push(live.Event[string]{Value: word}, len(word))
 				}
-				var results [turnEvents][]byte
+				var t turn
 				for want += events; sink.results < want; {
-					x.run(&results)
+					x.run(&t)
 				}
 			}
 		})
@@ -75,7 +79,7 @@ func BenchmarkEncodeResult(b *testing.B) {
 			once(b)
 			response := &graphql.Response{Data: fmt.Appendf(nil, `{"words":%q}`, strings.Repeat("x", size))}
 			for b.Loop() {
-				encodeResult(response, nil, 1<<20)
+				encodeResult(response, 1<<20)
 			}
 		})
 	}
@@ -89,7 +93,7 @@ func BenchmarkOutbox(b *testing.B) {
 			once(b)
 			var work sync.WaitGroup
 			o := outbox{limit: 1 << 20, work: &work}
-			f := frame{head: []byte(`{"id":"1","type":"next","payload":`), body: make([]byte, 256), tail: resultTail}
+			f := (&operation{head: []byte(`{"id":"1","type":"next","payload":`)}).frame(result{body: make([]byte, 256)})
 			buf := make([]byte, 0, batchBytes)
 			for b.Loop() {
 				for range frames {
@@ -129,14 +133,14 @@ func BenchmarkGroup(b *testing.B) {
 			for range 1000 {
 				c := &conn{t: t, protocol: newProtocol(TransportWS), direct: &directWriter{nullSocket{null}}}
 				c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
-				g.add(&operation{conn: c, id: "1", head: c.protocol.resultHead("1")})
+				g.add(&operation{conn: c, id: "1", head: c.protocol.resultHead("1")}, Asked{})
 			}
-			bodies := make([][]byte, events)
-			for i := range bodies {
-				bodies[i] = make([]byte, 256)
+			results := make([]result, events)
+			for i := range results {
+				results[i].body = make([]byte, 256)
 			}
 			for b.Loop() {
-				g.next(bodies)
+				g.next(results)
 			}
 		})
 	}
@@ -148,18 +152,15 @@ func BenchmarkGroupLeave(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
 			once(b)
-			members := make([]sink, n)
-			for i := range members {
-				members[i] = new(nowhere)
-			}
+			members := make([]*member, n)
 			for b.Loop() {
 				g := &group{set: new(groups), execution: new(execution)}
 				g.execution.cancel = func() {}
-				for _, m := range members {
-					g.add(m)
+				for i := range members {
+					members[i] = g.add(new(nowhere), Asked{})
 				}
 				for _, m := range members {
-					g.leave(m)
+					m.stop()
 				}
 			}
 		})
@@ -169,7 +170,7 @@ func BenchmarkGroupLeave(b *testing.B) {
 // Validating and joining: what a subscribe message costs after it was parsed.
 func BenchmarkSubscribe(b *testing.B) {
 	once(b)
-	s := newTestSchema()
+	s := newTestSchema(b)
 	t := New(Config{})
 	defer func() { _ = t.Shutdown(context.Background()) }()
 	exec := executor.New(s)
@@ -181,7 +182,11 @@ func BenchmarkSubscribe(b *testing.B) {
 		if errs != nil {
 			b.Fatal(errs)
 		}
-		return t.subscribe(graphql.WithOperationContext(ctx, opCtx), exec, opCtx, to, &work)
+		source, err := t.subscribe(graphql.WithOperationContext(ctx, opCtx), exec, opCtx, to, &work)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return source
 	}
 	defer subscribe(&keeper).stop()
 	for b.Loop() {

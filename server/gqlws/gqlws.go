@@ -49,7 +49,6 @@ package gqlws
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -82,14 +81,21 @@ type Config struct {
 	// [accepts everybody].
 	Init func(ctx context.Context, payload json.RawMessage) (_ context.Context, ack map[string]any, _ error)
 
+	// Join is asked before each subscription of a client begins, also where many
+	// share one execution; ctx is the one that Init returned, or the request's.
+	// An error refuses the subscription; leave, if not nil, is called once when
+	// it has ended [everybody joins].
+	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
+
 	// Admit takes a place for a socket before the upgrade; release gives it back
 	// once the socket is gone. Without a place the client is answered 503
 	// [always admits].
 	Admit func(*http.Request) (release func(), ok bool)
 
 	// Refused is told the code of each refusal: of an operation, such as
-	// RATE_LIMITED, or of a socket, such as 4413. Errors of operations that
-	// pass the server's error presenter are not among them [nobody is told].
+	// RATE_LIMITED, or of a socket, such as 4413, or PONG_TIMEOUT for one that
+	// is dropped without a Close frame. Errors of operations that pass the
+	// server's error presenter are not among them [nobody is told].
 	Refused func(code string)
 
 	MessageBytes int64 // largest message from a client [256 KiB]
@@ -164,10 +170,12 @@ type Transport struct {
 	frames   atomic.Uint64  // written
 	bytes    atomic.Uint64  // written
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	gone    sync.WaitGroup // one for each conn
-	closing bool
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	gone     sync.WaitGroup // one for each conn
+	draining bool           // no new sockets …
+	drained  drained        // … and those that there were
+	stopping bool           // Shutdown has been called
 }
 
 var _ graphql.Transport = (*Transport)(nil)
@@ -177,13 +185,13 @@ func New(cfg Config) *Transport {
 	t := &Transport{
 		cfg:     cfg.withDefaults(),
 		conns:   make(map[*conn]struct{}),
+		results: resultSet{empty: make(chan struct{})},
 		stopped: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			ReadBufferSize: 512,
 			// gorilla lifts net/http's deadlines before it answers.
 			HandshakeTimeout: cfg.withDefaults().WriteDeadline,
-			// Frames are written by the outbox. gorilla writes nothing but the
-			// Close of a broken frame, for which it brings its own buffer.
+			// Frames are written by the outbox, so gorilla needs no buffer.
 			WriteBufferPool: &sync.Pool{},
 			CheckOrigin:     cfg.CheckOrigin,
 		},
@@ -210,22 +218,23 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 		http.Error(w, "Offer the WebSocket subprotocol "+TransportWS+" (or "+LegacyWS+", the legacy one) in Sec-WebSocket-Protocol.", http.StatusBadRequest)
 		return
 	}
+	if !t.reserve() {
+		t.cfg.Refused("SHUTTING_DOWN")
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "The gateway is restarting: try again in a moment. (SHUTTING_DOWN)", http.StatusServiceUnavailable)
+		return
+	}
 	release, ok := t.cfg.Admit(r)
 	if !ok {
+		t.gone.Done()
 		t.cfg.Refused("TOO_MANY_CONNECTIONS")
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "Too many connections are open: close some, or try again later. (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
 		return
 	}
-	if !t.reserve() {
-		release()
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, "The gateway is restarting.", http.StatusServiceUnavailable)
-		return
-	}
 	upgrader := t.upgrader
 	upgrader.Subprotocols = []string{token}
-	ws, err := upgrader.Upgrade(w, r, nil)
+	ws, err := upgrader.Upgrade(onWire{w}, r, nil)
 	if err != nil {
 		t.gone.Done()
 		release()
@@ -234,7 +243,7 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 	c := newConn(t, ws, exec, r, token)
 	c.release = release
 	if !t.add(c) {
-		c.close(ServiceRestart)
+		c.leave()
 	}
 	go c.serve()
 }
@@ -253,24 +262,27 @@ func negotiate(offered []string) (token string) {
 	return token
 }
 
-// reserve makes Shutdown wait for a connection that is about to open. Once
-// Shutdown waits, there are no new ones.
+// reserve makes Shutdown wait for a connection that is about to open. Once the
+// transport drains, there are no new ones.
 func (t *Transport) reserve() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.closing {
+	if !t.draining {
 		t.gone.Add(1)
 	}
-	return !t.closing
+	return !t.draining
 }
 
-// add registers a connection; false means that the transport is shutting down
-// and the connection should close at once.
+// add registers a connection; false means that the transport drains and the
+// connection should close at once.
 func (t *Transport) add(c *conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conns[c] = struct{}{}
-	return !t.closing
+	if t.draining {
+		t.drained.clients++
+	}
+	return !t.draining
 }
 
 func (t *Transport) remove(c *conn) {
@@ -311,44 +323,6 @@ func (t *Transport) Stats() Stats {
 
 // Config returns the configuration, its defaults filled in.
 func (t *Transport) Config() Config { return t.cfg }
-
-// Shutdown closes every socket with ServiceRestart after the frames that wait
-// for it, and drops those that are still there when ctx ends. It returns when
-// every goroutine of the transport has ended.
-func (t *Transport) Shutdown(ctx context.Context) error {
-	t.mu.Lock()
-	if t.closing {
-		t.mu.Unlock()
-		return errors.New("gqlws: shut down twice")
-	}
-	t.closing = true
-	t.mu.Unlock()
-
-	for _, c := range t.snapshot() {
-		c.close(ServiceRestart)
-	}
-	gone := make(chan struct{})
-	go func() {
-		t.results.close()
-		t.gone.Wait()
-		t.groups.work.Wait() // without members, they end
-		close(gone)
-	}()
-	var err error
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		err = ctx.Err()
-		for _, c := range t.snapshot() {
-			c.drop()
-		}
-		<-gone
-	}
-	close(t.stopped)
-	t.runs.stop()
-	t.work.Wait()
-	return err
-}
 
 // keep pings every socket once per PingEvery. One goroutine and one timer serve
 // all of them, a 25th of the interval apart.

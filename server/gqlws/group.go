@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/sluice-gateway/sluice/internal/live"
 )
 
 // groups are the executions that many subscribers share.
@@ -37,77 +40,99 @@ type groupKey struct {
 
 // group is one shared execution and its members. It is their source, and the
 // sink of the execution.
+//
+// Besides members it has visitors: subscribers who come back from a cursor and
+// are not yet where the group is. They keep it open and use its results.
 type group struct {
 	set        *groups
 	key        groupKey
 	replayLast bool
 	execution  *execution
+	recent     recent
 
-	order sync.Mutex // held while results go out, where a newcomer gets the last
+	order sync.Mutex // held while results go out, and while a newcomer gets what comes before them
 
-	mu sync.Mutex // held for a moment; never while a member is called
-	// members grows in place and is copied when one leaves, so next can work on
-	// the slice that it saw.
-	members []sink
-	last    [][]byte // the newest result, where replayLast asks for it
-	ended   bool
+	mu       sync.Mutex // held for a moment; never while a member is called
+	members  []*member
+	walked   bool // next is on its way along members: copy before a change
+	visitors int
+	last     []result      // the newest, where replayLast asks for it
+	begun    func() string // names where the stream begins; nil: it is not open yet
+	moved    bool          // results went out …
+	pos      live.Position // … the newest of them had this position
+	ended    bool
 }
 
 var _ sink = (*group)(nil)
 
-// membership is a member's place in its group.
-type membership struct {
-	group  *group
-	member sink
+// member is a place in a group.
+type member struct {
+	group *group
+	to    sink
+	index int // under group.mu; -1: it has left
+	// What went out before it joined went up to since: the group's start, where
+	// nothing had.
+	since live.Position
+	moved bool
 }
 
-func (m membership) stop() { m.group.leave(m.member) }
+func (m *member) stop() { m.group.leave(m) }
 
 // subscribe finds or makes what an operation's results come from.
-func (t *Transport) subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, to sink, work *sync.WaitGroup) source {
-	if s := sharedOf(opCtx); s != nil && !t.cfg.Unshared {
-		return t.groups.join(t, exec, opCtx, s, to)
+func (t *Transport) subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, to receiver, work *sync.WaitGroup) (source, *gqlerror.Error) {
+	s := sharedOf(opCtx)
+	cursor, err := s.cursor(opCtx, to.wants())
+	switch {
+	case err != nil:
+		return nil, err
+	case cursor != "":
+		return t.comeBack(exec, opCtx, s, cursor, to, work), nil
+	case s != nil && !t.cfg.Unshared:
+		return t.groups.join(t, exec, opCtx, s, to), nil
 	}
 	x := newExecution(ctx, t, exec, opCtx, to)
+	x.cursors.Store(to.wants().Cursor)
 	work.Go(x.open)
-	return x
+	return x, nil
 }
 
 // join makes to a member of its operation's group.
-func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, to sink) membership {
-	key := groupKey{exec, shared.key(opCtx)}
+func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, to receiver) *member {
 	for {
-		g, made := s.find(key, func() *group {
-			g := &group{set: s, key: key, replayLast: shared.replayLast, members: []sink{to}}
-			g.execution = newExecution(context.Background(), t, exec, ownerless(opCtx, shared.variables(opCtx)), g)
-			return g
-		})
-		if made || g.add(to) {
-			return membership{g, to}
+		var first *member
+		g, made := s.find(t, exec, opCtx, shared, func(g *group) { first = g.append(to, to.wants()) })
+		if made {
+			return first
+		}
+		if m := g.add(to, to.wants()); m != nil {
+			return m
 		}
 	}
 }
 
-// ownerless copies an operation without the headers and extensions of the client
-// who happened to come first. The group belongs to nobody, and its context holds no request.
-func ownerless(opCtx *graphql.OperationContext, variables map[string]any) *graphql.OperationContext {
-	return &graphql.OperationContext{
-		RawQuery: opCtx.RawQuery, Variables: variables, OperationName: opCtx.OperationName,
-		Doc: opCtx.Doc, Operation: opCtx.Operation,
-		DisableIntrospection: opCtx.DisableIntrospection, RecoverFunc: opCtx.RecoverFunc,
-		ResolverMiddleware: opCtx.ResolverMiddleware, RootResolverMiddleware: opCtx.RootResolverMiddleware,
-		Stats: opCtx.Stats,
+// visit returns the operation's group, kept open until unvisit.
+func (s *groups) visit(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared) *group {
+	for {
+		g, made := s.find(t, exec, opCtx, shared, func(g *group) { g.visitors = 1 })
+		if made || g.visit() {
+			return g
+		}
 	}
 }
 
-// find returns the group of a key, or makes and opens it.
-func (s *groups) find(key groupKey, create func() *group) (_ *group, made bool) {
+// find returns the group of an operation. If there is none it makes and opens
+// one; begin puts somebody in it before.
+func (s *groups) find(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, begin func(*group)) (_ *group, made bool) {
+	key := groupKey{exec, shared.key(opCtx)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.open[key]; g != nil {
 		return g, false
 	}
-	g := create()
+	g := &group{set: s, key: key, replayLast: shared.replayLast}
+	g.recent.limit = t.cfg.QueueBytes
+	g.execution = newExecution(context.Background(), t, exec, shared.ownerless(opCtx, ""), g)
+	begin(g)
 	if s.open == nil {
 		s.open = make(map[groupKey]*group)
 	}
@@ -124,35 +149,99 @@ func (s *groups) remove(g *group) {
 	}
 }
 
-// add reports whether the group could still take a member.
-func (g *group) add(to sink) bool {
-	if g.replayLast { // the last result comes before any later one
+// add makes to a member; nil means that the group has ended.
+func (g *group) add(to sink, wants Asked) *member {
+	if g.replayLast || wants.Ready { // they come before any later result
 		g.order.Lock()
 		defer g.order.Unlock()
 	}
 	g.mu.Lock()
 	if g.ended {
 		g.mu.Unlock()
-		return false
+		return nil
 	}
-	g.members = append(g.members, to)
-	last := g.last
+	m := g.append(to, wants)
+	last, begun := g.last, g.begun
+	if begun != nil && g.moved {
+		begun = func() string { return g.execution.kept.Cursor(m.since) }
+	}
 	g.mu.Unlock()
+	if begun != nil {
+		to.ready(begun)
+	}
 	if last != nil {
 		to.next(last)
 	}
-	return true
+	return m
 }
 
-func (g *group) leave(member sink) {
-	g.mu.Lock()
-	i := slices.Index(g.members, member)
-	if i < 0 {
-		g.mu.Unlock()
-		return
+func (g *group) append(to sink, wants Asked) *member {
+	m := &member{group: g, to: to, index: len(g.members), since: g.pos, moved: g.moved}
+	g.change()
+	g.members = append(g.members, m)
+	if wants.Cursor {
+		g.execution.cursors.Store(true)
 	}
-	g.members = slices.Delete(slices.Clone(g.members), i, i+1)
-	empty := len(g.members) == 0 && !g.ended
+	return m
+}
+
+// change makes members the caller's to change.
+func (g *group) change() {
+	if g.walked {
+		g.members, g.walked = slices.Clone(g.members), false
+	}
+}
+
+// leave ends a membership.
+func (g *group) leave(m *member) {
+	g.mu.Lock()
+	if m.index >= 0 {
+		g.change()
+		end := len(g.members) - 1
+		g.members[m.index] = g.members[end]
+		g.members[m.index].index = m.index
+		g.members[end] = nil
+		g.members = g.members[:end]
+		m.index = -1
+	}
+	g.unlockAndClose()
+}
+
+// replace puts another sink into a member's place.
+func (g *group) replace(m *member, to sink) *member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	other := &member{group: g, to: to, index: m.index, since: m.since, moved: m.moved}
+	if m.index >= 0 {
+		g.change()
+		g.members[m.index] = other
+		m.index = -1
+	}
+	return other
+}
+
+// visit keeps the group open without being a member; false means that it has
+// ended. It ends with unvisit.
+func (g *group) visit() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.ended {
+		g.visitors++
+	}
+	return !g.ended
+}
+
+func (g *group) unvisit() {
+	g.mu.Lock()
+	if g.visitors--; g.visitors == 0 {
+		g.recent.clear()
+	}
+	g.unlockAndClose()
+}
+
+// unlockAndClose ends the group when nobody is left.
+func (g *group) unlockAndClose() {
+	empty := len(g.members) == 0 && g.visitors == 0 && !g.ended
 	g.ended = g.ended || empty
 	g.mu.Unlock()
 	if empty {
@@ -161,64 +250,117 @@ func (g *group) leave(member sink) {
 	}
 }
 
-// next implements sink: it visits each member once with all results.
-func (g *group) next(bodies [][]byte) {
-	if g.replayLast {
-		g.order.Lock()
-		defer g.order.Unlock()
-	}
+// since is the position up to which results went out before a member joined;
+// ok is false while it is not known, because the stream is not open yet.
+func (g *group) since(m *member) (_ live.Position, ok bool) {
 	g.mu.Lock()
-	members := g.members
-	if g.replayLast {
-		g.last = [][]byte{bodies[len(bodies)-1]}
+	defer g.mu.Unlock()
+	switch {
+	case m.moved:
+		return m.since, true
+	case g.begun == nil || g.execution.kept == nil:
+		return live.Position{}, false
 	}
+	return g.execution.kept.Start()
+}
+
+// through reports whether nothing up to a position is still to go out.
+func (g *group) through(p live.Position) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.moved {
+		return g.pos.Compare(p) >= 0
+	}
+	start, ok := g.execution.kept.Start() // it has begun, or nobody would be handed over to it
+	return ok && start.Compare(p) >= 0
+}
+
+// ready implements sink.
+func (g *group) ready(cursor func() string) {
+	g.order.Lock()
+	defer g.order.Unlock()
+	g.mu.Lock()
+	g.begun = cursor
+	members := slices.Clone(g.members)
 	g.mu.Unlock()
 	for _, m := range members {
-		m.next(bodies)
+		m.to.ready(cursor)
 	}
 }
 
-func (g *group) complete() {
-	if g.replayLast { // a newcomer gets the last result before the end
-		g.order.Lock()
-		defer g.order.Unlock()
+// next implements sink: it visits each member once with all results.
+func (g *group) next(results []result) {
+	g.order.Lock()
+	defer g.order.Unlock()
+	newest := results[len(results)-1]
+	g.mu.Lock()
+	members := g.members
+	g.walked = true
+	g.moved = true
+	if newest.more != nil {
+		g.pos = newest.more.pos
 	}
+	if g.replayLast {
+		g.last = []result{newest}
+	}
+	keep := g.visitors > 0
+	g.mu.Unlock()
+	if keep {
+		for _, r := range results {
+			g.recent.put(r)
+		}
+	}
+	for _, m := range members {
+		m.to.next(results)
+	}
+	g.mu.Lock()
+	g.walked = false
+	g.mu.Unlock()
+}
+
+func (g *group) complete() {
 	for _, m := range g.end() {
-		m.complete()
+		m.to.complete()
 	}
 }
 
 func (g *group) fail(errs gqlerror.List) {
-	if g.replayLast {
-		g.order.Lock()
-		defer g.order.Unlock()
-	}
 	for _, m := range g.end() {
-		m.fail(errs)
+		m.to.fail(errs)
 	}
 }
 
-// end makes room for a new group before anybody hears of the end of this one.
-func (g *group) end() []sink {
+// end makes room for a new group before anybody hears of the end of this one. A
+// newcomer has got the last result by then.
+func (g *group) end() []*member {
+	g.order.Lock()
+	defer g.order.Unlock()
 	g.set.remove(g)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
-	return g.members
+	members := g.members
+	for _, m := range members {
+		m.index = -1
+	}
+	g.members = nil
+	return members
 }
 
 // shared is what @shared says of an operation's field.
 type shared struct {
+	field      *ast.Field
 	replayLast bool
-	// resume is the variable that says where a subscriber wants to begin; empty:
+	// resume is the argument that says where a subscriber wants to begin; empty:
 	// none does. It is the subscriber's own business and no part of the
 	// operation's identity: the group runs without it.
 	resume string
+	// variable holds it; empty: none does, or one that has other uses, too.
+	variable string
 }
 
 // sharedOf returns what the operation's one root field promises, or nil when it
-// is not shared: not a subscription, not marked, or with a choice of its own in
-// @skip or @include, which variables decide.
+// is not shared: not a subscription, or not marked.
 func sharedOf(opCtx *graphql.OperationContext) *shared {
 	field := rootField(opCtx.Operation)
 	if field == nil {
@@ -228,19 +370,67 @@ func sharedOf(opCtx *graphql.OperationContext) *shared {
 	if directive == nil {
 		return nil
 	}
-	s := &shared{replayLast: flag(directive, "replayLast")}
+	s := &shared{field: field, replayLast: flag(directive, "replayLast")}
 	if name := directive.Arguments.ForName("resume"); name != nil {
-		if place := field.Arguments.ForName(name.Value.Raw); place != nil {
-			switch place.Value.Kind {
-			case ast.Variable:
-				s.resume = place.Value.Raw
-			case ast.NullValue:
-			default: // written into the document: an operation of its own
-				return nil
-			}
+		s.resume = name.Value.Raw
+		place := field.Arguments.ForName(s.resume)
+		if place != nil && place.Value.Kind == ast.Variable && strings.Count(opCtx.RawQuery, "$"+place.Value.Raw) == 2 {
+			s.variable = place.Value.Raw // declared once, used once
 		}
 	}
 	return s
+}
+
+// CodeResumeUnsupported refuses to resume a stream that cannot be.
+const CodeResumeUnsupported = "RESUME_UNSUPPORTED"
+
+// cursor is where a subscriber wants to go on: as its request asks, else as the
+// field's argument does; empty: nowhere.
+func (s *shared) cursor(opCtx *graphql.OperationContext, wants Asked) (string, *gqlerror.Error) {
+	if s == nil || s.resume == "" {
+		if wants.Resume != "" && opCtx.Operation.Operation == ast.Subscription {
+			return "", &gqlerror.Error{
+				Message:    "This operation cannot be resumed: its events are not kept. Subscribe without extensions.sluice.resume. (" + CodeResumeUnsupported + ")",
+				Extensions: map[string]any{"code": CodeResumeUnsupported},
+			}
+		}
+		return "", nil
+	}
+	if wants.Resume != "" {
+		return wants.Resume, nil
+	}
+	cursor, _ := s.field.ArgumentMap(opCtx.Variables)[s.resume].(string)
+	return cursor, nil
+}
+
+// ownerless copies an operation without the headers and extensions of the client
+// who happened to come first: its context holds no request. It begins at a
+// cursor, or where the stream is now.
+func (s *shared) ownerless(opCtx *graphql.OperationContext, cursor string) *graphql.OperationContext {
+	return &graphql.OperationContext{
+		RawQuery: opCtx.RawQuery, Variables: s.variables(opCtx), OperationName: opCtx.OperationName,
+		Doc: opCtx.Doc, Operation: s.resumedAt(opCtx.Operation, cursor),
+		DisableIntrospection: opCtx.DisableIntrospection, RecoverFunc: opCtx.RecoverFunc,
+		ResolverMiddleware: opCtx.ResolverMiddleware, RootResolverMiddleware: opCtx.RootResolverMiddleware,
+		Stats: opCtx.Stats,
+	}
+}
+
+// resumedAt copies an operation, with the cursor in its field's argument.
+func (s *shared) resumedAt(op *ast.OperationDefinition, cursor string) *ast.OperationDefinition {
+	if s.resume == "" {
+		return op
+	}
+	field, resumed := *s.field, *op
+	field.Arguments = slices.DeleteFunc(slices.Clone(field.Arguments), func(a *ast.Argument) bool { return a.Name == s.resume })
+	if cursor != "" {
+		field.Arguments = append(field.Arguments, &ast.Argument{
+			Name: s.resume, Position: field.Position,
+			Value: &ast.Value{Kind: ast.StringValue, Raw: cursor, Position: field.Position},
+		})
+	}
+	resumed.SelectionSet = ast.SelectionSet{&field}
+	return &resumed
 }
 
 // rootField is the field of a subscription that has just one selection, which
@@ -261,13 +451,13 @@ func flag(directive *ast.Directive, name string) bool {
 	return argument != nil && argument.Value.Raw == "true"
 }
 
-// variables are those of the group.
+// variables are those of the operation, but for the cursor.
 func (s *shared) variables(opCtx *graphql.OperationContext) map[string]any {
-	if s.resume == "" {
+	if s.variable == "" {
 		return opCtx.Variables
 	}
 	variables := maps.Clone(opCtx.Variables)
-	delete(variables, s.resume)
+	delete(variables, s.variable)
 	return variables
 }
 

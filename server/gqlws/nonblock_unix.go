@@ -3,8 +3,8 @@
 package gqlws
 
 import (
-	"errors"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -25,19 +25,48 @@ func newDirectWriter(socket net.Conn) *directWriter {
 	return &directWriter{raw}
 }
 
-// write writes what the system takes at once and says how much that is.
+// write writes what the system takes at once and says how much that is. One
+// goroutine at a time may call it: Control, which spares the locks of
+// net.Conn's Write, keeps the socket open meanwhile and nothing else.
 func (d *directWriter) write(b []byte) (n int, err error) {
-	failed := d.raw.Write(func(fd uintptr) bool {
-		for {
-			n, err = syscall.Write(int(fd), b)
-			if !errors.Is(err, syscall.EINTR) {
-				return true // also when the socket is full: do not wait for it
-			}
-		}
-	})
-	n = max(n, 0)
-	if errors.Is(err, syscall.EAGAIN) {
-		err = nil
+	w := directWrites.Get().(*directWrite)
+	w.b = b
+	failed := d.raw.Control(w.f)
+	n, err = w.n, w.err
+	w.b, w.n, w.err = nil, 0, nil
+	directWrites.Put(w)
+	if failed != nil {
+		return 0, failed
 	}
-	return n, errors.Join(failed, err)
+	return n, err
+}
+
+// directWrite is one write. They are lent, so that none needs memory of its own.
+type directWrite struct {
+	b   []byte
+	n   int
+	err error
+	f   func(fd uintptr)
+}
+
+var directWrites = sync.Pool{New: func() any {
+	w := new(directWrite)
+	w.f = w.write
+	return w
+}}
+
+func (w *directWrite) write(fd uintptr) {
+	for {
+		n, err := syscall.Write(int(fd), w.b)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case nil:
+			w.n = n
+		case syscall.EAGAIN: // the socket is full: do not wait for it
+		default:
+			w.err = err
+		}
+		return
+	}
 }

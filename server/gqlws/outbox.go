@@ -3,7 +3,6 @@ package gqlws
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -12,7 +11,8 @@ import (
 // outbox is what waits to be written to one socket.
 //
 // It is bounded in bytes: a frame that does not fit is refused, except that a
-// single frame larger than the bound passes when nothing else waits. At most
+// single frame larger than the bound passes when nothing else waits. Who paces
+// itself by room is never refused, and stays below the bound but for one frame. At most
 // one flush runs at a time; offer tells its caller to start one. Control frames
 // go between data frames, ahead of those that wait.
 //
@@ -28,42 +28,77 @@ type outbox struct {
 	work *sync.WaitGroup
 
 	mu        sync.Mutex
-	frames    []frame // waiting, oldest first
-	rest      []byte  // what a direct write could not bring off; goes first
-	bytes     int     // of frames and rest, and of those being written
-	taken     int     // bytes of the batch that is being written
-	ping      []byte  // rendered ping, or nil
-	pong      []byte  // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
-	closing   []byte  // rendered Close frame, goes after all frames
-	sealed    bool    // nothing more is accepted …
-	abandoned bool    // … or written
-	flushing  bool    // somebody writes
+	frames    []frame  // waiting, oldest first
+	rest      []byte   // what a direct write could not bring off; goes first
+	bytes     int      // of frames and rest, and of those being written
+	taken     int      // bytes of the batch that is being written
+	ping      []byte   // rendered ping, or nil
+	pong      []byte   // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
+	closing   []byte   // rendered Close frame, goes after all frames
+	sealed    bool     // nothing more is accepted …
+	abandoned bool     // … or written
+	flushing  bool     // somebody writes
+	waiters   []func() // called once there is room
+}
+
+// room reports whether at most a quarter of the bound waits. Else f is called,
+// never blocking, when that is so.
+func (o *outbox) room(f func()) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.bytes <= o.limit/4 || o.sealed { // sealed: nothing is kept
+		return true
+	}
+	o.waiters = append(o.waiters, f)
+	return false
+}
+
+// takeWaiters returns who can go on, now that there is room.
+func (o *outbox) takeWaiters() (waiters []func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.bytes <= o.limit/4 || o.sealed {
+		waiters, o.waiters = o.waiters, nil
+	}
+	return waiters
 }
 
 // frame is one text message in up to three parts, so that many subscribers can
-// share the body. Frames of an operation that is silenced are not sent.
+// share the body of a result. Frames of an operation that is silenced are not
+// sent.
 type frame struct {
 	op     *operation // nil: of the connection
-	head   []byte
-	body   []byte
-	tail   []byte
-	missed uint64 // results that keepLatest dropped before this one
+	head   []byte     // the whole message, but for a result's
+	result result
+	tail   []byte // closes the result and the message
 }
 
 // isResult: an operation's last messages have no body.
-func (f frame) isResult() bool { return f.op != nil && f.body != nil }
+func (f frame) isResult() bool { return f.result.body != nil }
 
-func (f frame) size() int { return len(f.head) + len(f.body) + len(f.tail) }
+func (f frame) size() int { return len(f.head) + len(f.result.body) + len(f.tail) }
 
 func (f frame) append(b []byte) []byte {
-	tail := f.tail
-	if f.missed > 0 {
-		tail = missedTail(f.missed)
-	}
-	b = appendFrameHeader(b, websocket.TextMessage, len(f.head)+len(f.body)+len(tail))
+	b = appendFrameHeader(b, websocket.TextMessage, f.size())
 	b = append(b, f.head...)
-	b = append(b, f.body...)
-	return append(b, tail...)
+	b = append(b, f.result.body...)
+	return append(b, f.tail...)
+}
+
+// missing returns the frame as one that says how many results were dropped
+// before it.
+func (f frame) missing(n uint64) frame {
+	if n > 0 {
+		f = f.op.frame(f.result.missing(n))
+	}
+	return f
+}
+
+func (f frame) missed() uint64 {
+	if f.result.more == nil {
+		return 0
+	}
+	return f.result.more.missed
 }
 
 // offered is what became of a frame.
@@ -83,7 +118,7 @@ func (o *outbox) offer(f frame) offered {
 		return late
 	}
 	size := f.size()
-	if o.bytes > 0 && o.bytes+size > o.limit {
+	if o.bytes > 0 && o.bytes+size > o.limit && (!f.isResult() || !f.op.paced.Load()) {
 		if !f.isResult() || f.op.policy != keepLatest {
 			return full
 		}
@@ -91,7 +126,8 @@ func (o *outbox) offer(f frame) offered {
 		return queued // what fills the outbox is being flushed
 	}
 	if f.isResult() && f.op.missed > 0 {
-		f.missed, f.op.missed = f.op.missed, 0
+		f, f.op.missed = f.missing(f.op.missed), 0
+		size = f.size()
 	}
 	o.bytes += size
 	o.frames = append(o.frames, f)
@@ -103,11 +139,12 @@ func (o *outbox) offer(f frame) offered {
 func (o *outbox) replace(f frame) {
 	for i := len(o.frames) - 1; i >= 0; i-- {
 		if o.frames[i].op == f.op {
-			grows := f.size() - o.frames[i].size()
+			newest := f.missing(o.frames[i].missed() + 1)
+			grows := newest.size() - o.frames[i].size()
 			if grows > 0 && o.bytes+grows > o.limit {
 				break // it would go over the bound: dropped like one with nothing to replace
 			}
-			f.missed = o.frames[i].missed + 1
+			f = newest
 			o.bytes += grows
 			o.frames[i] = f
 			return
@@ -259,11 +296,6 @@ func (o *outbox) drop(n int) {
 	if len(o.frames) == 0 {
 		o.frames = nil
 	}
-}
-
-// missedTail closes a result that comes after others were dropped.
-func missedTail(missed uint64) []byte {
-	return fmt.Appendf(nil, `,"extensions":{"sluice":{"gap":{"reason":"OVERFLOW","missed":%d}}}}}`, missed)
 }
 
 // appendFrameHeader appends the header of an unfragmented, unmasked frame with

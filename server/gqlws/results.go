@@ -2,9 +2,11 @@ package gqlws
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -21,30 +23,53 @@ import (
 // One goroutine at a time may call Take. Close may be called from anywhere.
 type Results struct {
 	t      *Transport
+	asked  Asked
 	source source
+	onEnd  func()        // Config.Join's leave; may be nil
 	news   chan struct{} // room for one
+	paced  atomic.Bool   // it is waited for, so nothing is too much
 
 	mu      sync.Mutex
-	waiting [][]byte
-	bytes   int     // of those that wait, and of the batch taken last
-	taken   int     // of the batch taken last
-	ended   bool    // nothing more is queued
-	ending  *Ending // nil: the operation completed, or runs
+	waiting []Result
+	waiters []func() // called once there is room
+	bytes   int      // of those that wait, and of the batch taken last
+	taken   int      // of the batch taken last
+	ended   bool     // nothing more is queued
+	ending  *Ending  // nil: the operation completed, or runs
 }
 
-var _ sink = (*Results)(nil)
+var _ receiver = (*Results)(nil)
+
+// Result is one result of a subscription.
+type Result struct {
+	JSON   []byte // the response object
+	Cursor string // names the event's place in its source; empty: the source keeps nothing
+}
 
 // Subscribe runs a subscription that has been validated. ctx is the parent of
 // the resolvers'. The caller takes the results and calls Close in the end. On a
-// transport that is shutting down they end at once with ServiceRestart.
-func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) *Results {
-	r := &Results{t: t, news: make(chan struct{}, 1)}
+// transport that drains they end at once with ServiceRestart.
+func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, asked Asked) *Results {
+	r := &Results{t: t, asked: asked, news: make(chan struct{}, 1)}
 	if !t.results.add(r) {
 		r.interrupt(ServiceRestart)
 		return r
 	}
 	defer t.results.work.Done()
-	source := t.subscribe(ctx, exec, opCtx, r, &t.results.work)
+	leave, errs := t.enter(ctx, exec, opCtx)
+	if errs != nil {
+		r.fail(errs)
+		return r
+	}
+	if leave != nil {
+		r.onEnd = sync.OnceFunc(leave)
+	}
+	source, err := t.subscribe(ctx, exec, opCtx, r, &t.results.work)
+	if err != nil {
+		t.cfg.Refused(err.Extensions["code"].(string))
+		r.fail(gqlerror.List{err})
+		return r
+	}
 	r.mu.Lock()
 	r.source = source
 	over := r.ended
@@ -59,23 +84,58 @@ func (t *Transport) Subscribe(ctx context.Context, exec graphql.GraphExecutor, o
 func (r *Results) News() <-chan struct{} { return r.news }
 
 // Take returns the oldest results that wait, up to what one write should carry,
-// each a JSON object. open is false when nothing will follow them; then Ending
+// in order. open is false when nothing will follow them; then Ending
 // says why. Take until there are none before listening to News again.
-func (r *Results) Take() (results [][]byte, open bool) {
+func (r *Results) Take() (results []Result, open bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.bytes -= r.taken
 	r.taken = 0
 	n := 0
-	for n < len(r.waiting) && (n == 0 || r.taken+len(r.waiting[n]) <= batchBytes) {
-		r.taken += len(r.waiting[n])
+	for n < len(r.waiting) && (n == 0 || r.taken+len(r.waiting[n].JSON) <= batchBytes) {
+		r.taken += len(r.waiting[n].JSON)
 		n++
 	}
 	results, r.waiting = r.waiting[:n:n], r.waiting[n:]
 	if len(r.waiting) == 0 {
 		r.waiting = nil // its memory goes with the batch
 	}
-	return results, len(r.waiting) > 0 || !r.ended
+	open = len(r.waiting) > 0 || !r.ended
+	var waiters []func()
+	if r.roomy() {
+		waiters, r.waiters = r.waiters, nil
+	}
+	r.mu.Unlock()
+	for _, goOn := range waiters {
+		goOn()
+	}
+	return results, open
+}
+
+func (r *Results) roomy() bool { return r.bytes <= r.t.cfg.QueueBytes/4 || r.ended }
+
+// room implements receiver.
+func (r *Results) room(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.roomy() {
+		return true
+	}
+	r.waiters = append(r.waiters, f)
+	return false
+}
+
+// pace implements receiver.
+func (r *Results) pace(on bool) { r.paced.Store(on) }
+
+// wants implements receiver.
+func (r *Results) wants() Asked { return r.asked }
+
+// ready implements sink.
+func (r *Results) ready(cursor func() string) {
+	if r.asked.Ready {
+		at := cursor()
+		r.deliver(readyResult(at), at)
+	}
 }
 
 // Ending says why the results ended: nil when the operation completed or failed,
@@ -90,18 +150,26 @@ func (r *Results) Ending() *Ending {
 func (r *Results) Close() {
 	r.finish(nil)
 	r.stop()
+	if r.onEnd != nil {
+		r.onEnd()
+	}
 	r.t.results.forget(r)
 }
 
 // next implements sink.
-func (r *Results) next(bodies [][]byte) {
+func (r *Results) next(results []result) {
+	for _, one := range results {
+		r.deliver(one, one.more.cursor())
+	}
+}
+
+func (r *Results) deliver(one result, cursor string) {
+	tail := one.tail(r.asked.Cursor)
+	size := len(one.body) + len(tail)
 	r.mu.Lock()
-	full := false
-	for _, body := range bodies {
-		full = full || r.bytes > 0 && r.bytes+len(body) >= r.t.cfg.QueueBytes
-		if !full && !r.ended {
-			r.queue(append(slices.Clip(body), '}')) // a copy: others may have the body, too
-		}
+	full := r.bytes > 0 && r.bytes+size > r.t.cfg.QueueBytes && !r.paced.Load()
+	if !full && !r.ended {
+		r.queue(Result{JSON: append(slices.Clip(one.body), tail...), Cursor: cursor}) // a copy: others may have the body, too
 	}
 	r.mu.Unlock()
 	r.tell()
@@ -123,7 +191,7 @@ func (r *Results) fail(errs gqlerror.List) {
 func (r *Results) finish(last []byte) {
 	r.mu.Lock()
 	if !r.ended && last != nil {
-		r.queue(last)
+		r.queue(Result{JSON: last})
 	}
 	r.ended = true
 	r.mu.Unlock()
@@ -160,9 +228,9 @@ func (r *Results) stop() {
 	}
 }
 
-func (r *Results) queue(result []byte) {
+func (r *Results) queue(result Result) {
 	r.waiting = append(r.waiting, result)
-	r.bytes += len(result)
+	r.bytes += len(result.JSON)
 }
 
 func (r *Results) tell() {
@@ -172,20 +240,21 @@ func (r *Results) tell() {
 	}
 }
 
-// resultSet is the Results of a transport. The zero value is empty.
+// resultSet is the Results of a transport that are open.
 type resultSet struct {
-	mu     sync.Mutex
-	open   map[*Results]struct{}
-	closed bool
-	work   sync.WaitGroup // operations with a goroutine
+	mu      sync.Mutex
+	open    map[*Results]struct{}
+	refuses bool           // there are no new ones …
+	empty   chan struct{}  // … and, closed, no old ones
+	work    sync.WaitGroup // operations with a goroutine
 }
 
-// add reports whether the set is still open; work may be added to then, until
+// add reports whether the set takes new ones; work may be added to then, until
 // the Results are closed.
 func (s *resultSet) add(r *Results) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.refuses {
 		return false
 	}
 	if s.open == nil {
@@ -199,7 +268,13 @@ func (s *resultSet) add(r *Results) bool {
 func (s *resultSet) forget(r *Results) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.open[r]; !ok {
+		return
+	}
 	delete(s.open, r)
+	if s.refuses && len(s.open) == 0 {
+		close(s.empty)
+	}
 }
 
 func (s *resultSet) len() int {
@@ -208,18 +283,15 @@ func (s *resultSet) len() int {
 	return len(s.open)
 }
 
-// close ends all Results and waits for their goroutines. It does not wait for
-// the callers, who learn it from Take.
-func (s *resultSet) close() {
+// refuse takes no new ones from now on and lists those that are open.
+func (s *resultSet) refuse() []*Results {
 	s.mu.Lock()
-	s.closed = true
-	open := make([]*Results, 0, len(s.open))
-	for r := range s.open {
-		open = append(open, r)
+	defer s.mu.Unlock()
+	if !s.refuses {
+		s.refuses = true
+		if len(s.open) == 0 {
+			close(s.empty)
+		}
 	}
-	s.mu.Unlock()
-	for _, r := range open {
-		r.interrupt(ServiceRestart)
-	}
-	s.work.Wait()
+	return slices.Collect(maps.Keys(s.open))
 }

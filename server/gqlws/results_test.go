@@ -22,7 +22,7 @@ type engine struct {
 
 func startEngine(t *testing.T, cfg Config) *engine {
 	t.Helper()
-	s := newTestSchema()
+	s := newTestSchema(t)
 	e := &engine{s, New(cfg), executor.New(s)}
 	t.Cleanup(func() { _ = e.transport.Shutdown(context.Background()) })
 	return e
@@ -35,7 +35,7 @@ func (e *engine) subscribe(t *testing.T, document string) *Results {
 	if errs != nil {
 		t.Fatal(errs)
 	}
-	r := e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx)
+	r := e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx, Asked{})
 	t.Cleanup(r.Close)
 	return r
 }
@@ -54,7 +54,7 @@ func take(t *testing.T, r *Results, n int) (results []string, open bool) {
 	for {
 		batch, open := r.Take()
 		for _, result := range batch {
-			results = append(results, string(result))
+			results = append(results, string(result.JSON))
 		}
 		if !open || len(results) >= n {
 			return results, open
@@ -151,12 +151,15 @@ func TestShutdownEndsResultsBehindThoseThatWait(t *testing.T) {
 	e.await(t, 1)
 	e.publish("a", "last")
 	<-r.News() // "last" waits
-	if err := e.transport.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
+	done := make(chan error, 1)
+	go func() { done <- e.transport.Shutdown(t.Context()) }()
 	got, open := take(t, r, 100)
 	if len(got) != 1 || open || *r.Ending() != ServiceRestart {
 		t.Errorf("got %s, open: %t, ending: %v", got, open, r.Ending())
+	}
+	r.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 	e.await(t, 0)
 	late := e.subscribe(t, `subscription { private(topic: "a") }`)

@@ -71,10 +71,10 @@ func (q *runQueue) pop() *execution {
 
 // serve is a worker. It ends with stop.
 func (q *runQueue) serve() {
-	var results [turnEvents][]byte
+	var t turn
 	for x := q.pop(); x != nil; x = q.pop() {
 		x.Store(running)
-		if again := x.run(&results); again || !x.CompareAndSwap(running, asleep) {
+		if again := x.run(&t); again || !x.CompareAndSwap(running, asleep) {
 			x.Store(waiting)
 			q.push(x)
 		}

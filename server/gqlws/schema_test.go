@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,12 +27,18 @@ type testSchema struct {
 	mu    sync.Mutex
 	feeds map[string][]*live.Queue[string] // by topic
 	hold  chan struct{}                    // not nil: "held" waits for it while it opens
+
+	log      *testLog     // behind the field "log"
+	executed atomic.Int64 // events of "log"
 }
 
 var errRefused = &live.Error{Code: "REFUSED", Message: "The test refuses."}
 
-func newTestSchema() *testSchema {
+func newTestSchema(tb testing.TB) *testSchema {
+	log := newTestLog()
+	tb.Cleanup(log.tail.Close)
 	return &testSchema{
+		log:   log,
 		feeds: make(map[string][]*live.Queue[string]),
 		schema: gqlparser.MustLoadSchema(&ast.Source{Input: `
 			directive @shared(replayLast: Boolean! = false, resume: String) on FIELD_DEFINITION
@@ -81,6 +88,9 @@ func (s *testSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 			if word == "panic" {
 				panic("a conversion panics")
 			}
+			if field.Name == "log" {
+				s.executed.Add(1)
+			}
 			fmt.Fprintf(&buf, `{%q:%q}`, field.Alias, word)
 			return &graphql.Response{Data: []byte(buf.String())}
 		case <-ctx.Done():
@@ -106,6 +116,9 @@ func (s *testSchema) subscribe(ctx context.Context, name string, args map[string
 		return plain(ctx, args["n"].(int64)), nil
 	case "refused":
 		return nil, errRefused
+	case "log":
+		after, _ := args["after"].(string)
+		return s.log.open(ctx, args["topic"].(string), after)
 	case "count":
 		n := int(args["n"].(int64))
 		q := live.NewQueue[string](live.Limit{Events: n + 1}, nil)

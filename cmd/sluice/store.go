@@ -1,0 +1,40 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/sluice-gateway/sluice/internal/eventlog"
+	"github.com/sluice-gateway/sluice/internal/eventlog/sqlitelog"
+	"github.com/sluice-gateway/sluice/internal/presence"
+)
+
+// shared is what gateways on the same Redis have in common: the event log and
+// who is in which room. Without a Redis of the user's it is this gateway's own.
+type shared struct {
+	log     *eventlog.Log
+	members presence.Directory
+	where   string // the events are kept, for people
+}
+
+func openShared(cfg config, logger *slog.Logger, closing *stack) (*shared, error) {
+	store, where, err := openStore(cfg, logger)
+	if err != nil {
+		return nil, err
+	}
+	closing.add(store.Close)
+	s := &shared{
+		log:     eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}),
+		members: presence.NewMemory(), where: where,
+	}
+	closing.add(func() error { s.log.Close(); return nil })
+	closing.add(s.members.Close)
+	return s, nil
+}
+
+func openStore(cfg config, logger *slog.Logger) (_ eventlog.Store, where string, err error) {
+	if cfg.dataDir() == inMemory {
+		return eventlog.NewMemory(eventlog.Retention{}, nil), "in memory, until it stops", nil
+	}
+	store, err := sqlitelog.Open(cfg.dataDir(), sqlitelog.Config{Logger: logger})
+	return store, "in " + cfg.dataDir(), err
+}
