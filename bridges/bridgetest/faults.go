@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,14 +15,6 @@ import (
 
 // enough is how many numbers each subscriber gets before and after a fault.
 const enough = 200
-
-// Faulty skips a long test of faults unless SLUICE_FAULTS is set.
-func Faulty(t *testing.T) {
-	t.Helper()
-	if os.Getenv("SLUICE_FAULTS") == "" {
-		t.Skip("takes long; make test-faults runs it")
-	}
-}
 
 // Fault is something that happens to a broker.
 type Fault struct {

@@ -88,7 +88,7 @@ func TestMosquitto(t *testing.T) {
 }
 
 func TestMosquittoFaults(t *testing.T) {
-	bridgetest.Faulty(t)
+	testenv.Faults(t)
 	killed, paused := testenv.Mosquitto(t), testenv.Mosquitto(t)
 	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, killed.URL()) }, bridgetest.Fault{
 		Name: "killed and started again", For: 3 * time.Second, Begin: killed.Stop, End: killed.Start,

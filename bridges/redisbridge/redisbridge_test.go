@@ -55,7 +55,7 @@ func TestBridgeToRedis(t *testing.T) {
 }
 
 func TestRedisFaults(t *testing.T) {
-	bridgetest.Faulty(t)
+	testenv.Faults(t)
 	killed, paused := testenv.Redis(t), testenv.Redis(t)
 	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, redisbridge.Config{URL: killed.URL()}) }, bridgetest.Fault{
 		Name: "killed and started again", For: 3 * time.Second,

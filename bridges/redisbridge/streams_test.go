@@ -537,7 +537,7 @@ func TestStreamsOutliveAKilledServer(t *testing.T) {
 }
 
 func TestStreamsOutliveAServerThatHangs(t *testing.T) {
-	bridgetest.Faulty(t)
+	testenv.Faults(t)
 	t.Parallel()
 	server := testenv.Redis(t, "--appendonly", "yes")
 	outlive(t, server, bridgetest.Fault{
