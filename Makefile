@@ -48,7 +48,7 @@ generate: ## Write the code that gqlgen generates from graph/*.graphqls
 	cd examples/embed && $(GO) generate ./...
 
 .PHONY: test
-test: test-go test-web test-clients test-browser ## Run all tests
+test: test-go test-faults test-web test-clients test-browser ## Run all tests
 
 .PHONY: test-go
 test-go: ## Run the Go tests under the race detector
@@ -73,6 +73,10 @@ test-browser: build clients/browser/node_modules/.package-lock.json ## Run the p
 .PHONY: conformance
 conformance: ## Write docs/conformance.md anew
 	$(GO) test ./server/gqlws/conformance -update
+
+.PHONY: test-faults
+test-faults: ## Kill and stop real brokers under the bridges (a minute)
+	SLUICE_FAULTS=1 $(GO) test -race -timeout 300s -run 'Fault|Outlive' ./bridges/...
 
 .PHONY: test-hostile
 test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)

@@ -9,12 +9,12 @@ import (
 // Guard is what stands before every bridge: bounds on what clients name and send.
 type Guard struct {
 	Topics       TopicLimits
-	PublishBytes int // of one payload
+	PublishBytes int // of one payload, or of the names and values of one stream entry
 }
 
-func (g Guard) checkPayload(payload []byte) error {
-	if len(payload) > g.PublishBytes {
-		return live.Errorf(CodePayloadTooLarge, "The payload has %d bytes: at most %d are accepted.", len(payload), g.PublishBytes)
+func (g Guard) checkPayload(size int) error {
+	if size > g.PublishBytes {
+		return live.Errorf(CodePayloadTooLarge, "The payload has %d bytes: at most %d are accepted.", size, g.PublishBytes)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (g GuardedMQTT) Publish(ctx context.Context, p Publication) (Receipt, error
 	if err := g.Rules.CheckPublish(p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	if err := g.checkPayload(p.Payload); err != nil {
+	if err := g.checkPayload(len(p.Payload)); err != nil {
 		return Receipt{}, err
 	}
 	return g.Bridge.Publish(ctx, p)
@@ -56,6 +56,7 @@ type GuardedRedis struct {
 	Guard
 	Bridge interface {
 		Bridge
+		Streams
 		SubscribePattern(ctx context.Context, pattern string) (live.Sub[*Message], error)
 	}
 	Rules *RedisRules
@@ -91,8 +92,36 @@ func (g GuardedRedis) Publish(ctx context.Context, p Publication) (Receipt, erro
 	if err := g.Rules.CheckPublish(p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	if err := g.checkPayload(p.Payload); err != nil {
+	if err := g.checkPayload(len(p.Payload)); err != nil {
 		return Receipt{}, err
 	}
 	return g.Bridge.Publish(ctx, p)
+}
+
+// SubscribeStream opens the stream of a Redis stream that may be read.
+func (g GuardedRedis) SubscribeStream(ctx context.Context, stream string, after *live.Position) (live.Sub[*StreamEntry], error) {
+	if err := g.Topics.CheckStream(stream); err != nil {
+		return nil, err
+	}
+	if err := g.Rules.CheckReadStream(stream); err != nil {
+		return nil, err
+	}
+	return g.Bridge.SubscribeStream(ctx, stream, after)
+}
+
+// AppendStream appends to a Redis stream that may be published to.
+func (g GuardedRedis) AppendStream(ctx context.Context, stream string, fields []StreamField) (*StreamEntry, error) {
+	if err := g.Topics.CheckStream(stream); err != nil {
+		return nil, err
+	}
+	if err := g.Rules.CheckAppendStream(stream); err != nil {
+		return nil, err
+	}
+	if err := CheckFields(fields); err != nil {
+		return nil, err
+	}
+	if err := g.checkPayload(fieldBytes(fields)); err != nil {
+		return nil, err
+	}
+	return g.Bridge.AppendStream(ctx, stream, fields)
 }

@@ -69,7 +69,8 @@ func ContainsMQTT(outer, inner string) bool {
 	return len(in) == len(out)
 }
 
-// RedisRules say which channels anonymous clients may read and publish to. The
+// RedisRules say which channels and streams anonymous clients may read and
+// publish to. The
 // zero value allows nothing. Safe for use by many goroutines.
 type RedisRules struct {
 	read, publish []redisRule
@@ -151,6 +152,27 @@ func (r *RedisRules) CheckPublish(channel string) error {
 		return nil
 	}
 	return forbidden("Channel", channel, "published to", "Open for publishing", texts(r.publish))
+}
+
+// CheckReadStream reports a stream that may not be read, or nil. The rules are
+// those of channels, but names that begin with "__" are open to nobody.
+func (r *RedisRules) CheckReadStream(stream string) error {
+	if allowsStream(r.read, stream) {
+		return nil
+	}
+	return forbidden("Stream", stream, "read", "Readable", texts(r.read))
+}
+
+// CheckAppendStream reports a stream that may not be appended to, or nil.
+func (r *RedisRules) CheckAppendStream(stream string) error {
+	if allowsStream(r.publish, stream) {
+		return nil
+	}
+	return forbidden("Stream", stream, "appended to", "Open for publishing", texts(r.publish))
+}
+
+func allowsStream(rules []redisRule, stream string) bool {
+	return !strings.HasPrefix(stream, "__") && allows(rules, matching(stream), matching(stream))
 }
 
 func matching(channel string) func(glob) bool {

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
-// TopicLimits bounds topics, filters, channels and patterns.
+// TopicLimits bounds topics, filters, channels, patterns and streams.
 type TopicLimits struct {
 	Bytes  int // length in UTF-8
 	Levels int // MQTT levels, or parts of a Redis name between ':' or '/'
@@ -55,6 +55,11 @@ func (l TopicLimits) CheckTopic(topic string) error {
 // CheckChannel reports why a Redis channel or pattern is ill formed, or nil.
 func (l TopicLimits) CheckChannel(channel string) error {
 	return l.checkText("Channel", channel, ":/")
+}
+
+// CheckStream reports why the name of a Redis stream is ill formed, or nil.
+func (l TopicLimits) CheckStream(stream string) error {
+	return l.checkText("Stream", stream, ":/")
 }
 
 func (l TopicLimits) checkText(what, s, separators string) error {

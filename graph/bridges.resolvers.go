@@ -24,9 +24,27 @@ func (r *mutationResolver) PublishRedis(ctx context.Context, input model.Publish
 	return publish(ctx, r.Redis, bridges.Publication{Topic: input.Channel}, input.Payload, input.Encoding)
 }
 
+// AppendRedisStream is the resolver for the appendRedisStream field.
+func (r *mutationResolver) AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error) {
+	e, err := r.Redis.AppendStream(ctx, input.Stream, input.Fields)
+	if err != nil {
+		return model.RedisStreamEntry{}, err
+	}
+	return r.streamEntry(e), nil
+}
+
 // Bridges is the resolver for the bridges field.
 func (r *queryResolver) Bridges(ctx context.Context) ([]bridges.Named, error) {
 	return r.States.List(), nil
+}
+
+// RedisStreamEntries is the resolver for the redisStreamEntries field.
+func (r *subscriptionResolver) RedisStreamEntries(ctx context.Context, stream string, after *string) (<-chan model.RedisStreamEntry, error) {
+	sub, err := r.subscribeStream(ctx, stream, given(after))
+	if err != nil {
+		return nil, err
+	}
+	return live.Stream(ctx, sub, r.streamEvent), nil
 }
 
 // MqttMessages is the resolver for the mqttMessages field.

@@ -22,6 +22,7 @@ import (
 type Resolver struct {
 	MQTT         Topics
 	Redis        Channels
+	Cursors      Cursors // of Redis streams
 	Rooms        *rooms.Rooms
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are
@@ -38,7 +39,17 @@ type Topics interface {
 type Channels interface {
 	Topics
 	SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error)
+	bridges.Streams
 }
+
+// Cursors name positions to clients. Topics keep those of different things apart.
+type Cursors interface {
+	Seal(topic string, p live.Position) string
+	Open(ctx context.Context, topic, cursor string) (live.Position, error)
+}
+
+// StreamTopic is the topic of a Redis stream's cursors.
+func StreamTopic(stream string) string { return "redis-stream/" + stream }
 
 func (r *Resolver) mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessage, error) {
 	return model.MQTTMessage{Message: ev.Value}, r.checkSize(ev.Value)
@@ -46,6 +57,29 @@ func (r *Resolver) mqttMessage(ev live.Event[*bridges.Message]) (model.MQTTMessa
 
 func (r *Resolver) redisMessage(ev live.Event[*bridges.Message]) (model.RedisMessage, error) {
 	return model.RedisMessage{Message: ev.Value}, r.checkSize(ev.Value)
+}
+
+// subscribeStream opens the stream of a Redis stream behind a cursor, if it is
+// not empty.
+func (r *Resolver) subscribeStream(ctx context.Context, stream, cursor string) (live.Sub[*bridges.StreamEntry], error) {
+	if cursor == "" {
+		return r.Redis.SubscribeStream(ctx, stream, nil)
+	}
+	after, err := r.Cursors.Open(ctx, StreamTopic(stream), cursor)
+	if err != nil {
+		return nil, err
+	}
+	return r.Redis.SubscribeStream(ctx, stream, &after)
+}
+
+func (r *Resolver) streamEntry(e *bridges.StreamEntry) model.RedisStreamEntry {
+	return model.RedisStreamEntry{StreamEntry: e, Name: func(e *bridges.StreamEntry) string {
+		return r.Cursors.Seal(StreamTopic(e.Stream), e.Pos)
+	}}
+}
+
+func (r *Resolver) streamEvent(ev live.Event[*bridges.StreamEntry]) (model.RedisStreamEntry, error) {
+	return r.streamEntry(ev.Value), nil
 }
 
 // checkSize refuses a message whose result would be refused for its size, before

@@ -31,8 +31,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memoryChannels is the in-memory bridge in Redis's place; patterns are its
-// filters.
-type memoryChannels struct{ *bridges.Memory }
+// filters. It has no streams.
+type memoryChannels struct {
+	*bridges.Memory
+	bridges.Streams
+}
 
 func (m memoryChannels) SubscribePattern(ctx context.Context, pattern string) (live.Sub[*bridges.Message], error) {
 	return m.Subscribe(ctx, pattern, bridges.AtMostOnce)
@@ -94,7 +97,7 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 		}, Connections: 1000, ConnectionsPerAddress: 10, PublishPerSecond: 1000, PublishBurst: 1000},
 		Resolver: &graph.Resolver{
 			MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
-			Redis:  bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{g.redis}, Rules: redisRules},
+			Redis:  bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{Memory: g.redis}, Rules: redisRules},
 			Rooms:  room,
 			States: g.states,
 		},

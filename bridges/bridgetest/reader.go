@@ -12,7 +12,8 @@ import (
 // when something is broken.
 const patience = 10 * time.Second
 
-// Reader reads a subscription in a test.
+// Reader reads a subscription in a test. It is done with an event when it takes
+// it.
 type Reader struct {
 	tb   testing.TB
 	sub  live.Sub[*bridges.Message]
@@ -62,6 +63,7 @@ func (r *Reader) TryNext(d time.Duration) (ev live.Event[*bridges.Message], ok b
 	for {
 		n, open := r.sub.Next(r.one[:])
 		if n > 0 {
+			done(r.one[0])
 			return r.one[0], true
 		}
 		if !open {
@@ -72,6 +74,12 @@ func (r *Reader) TryNext(d time.Duration) (ev live.Event[*bridges.Message], ok b
 		case <-deadline.C:
 			return ev, false
 		}
+	}
+}
+
+func done(ev live.Event[*bridges.Message]) {
+	if ev.Done != nil {
+		ev.Done()
 	}
 }
 
@@ -97,6 +105,7 @@ func (r *Reader) Ended() error {
 			return r.sub.Err()
 		}
 		if n > 0 {
+			done(r.one[0])
 			continue
 		}
 		select {
@@ -113,14 +122,19 @@ func (r *Reader) Close() { r.sub.Close() }
 // Eventually waits until ok says so.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
+	within(tb, patience, what, ok)
+}
+
+func within(tb testing.TB, d time.Duration, what string, ok func() bool) {
+	tb.Helper()
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(d)
 	for !ok() {
 		select {
 		case <-poll.C:
 		case <-deadline:
-			tb.Fatalf("not so after %v: %s", patience, what)
+			tb.Fatalf("not so after %v: %s", d, what)
 		}
 	}
 }

@@ -38,14 +38,15 @@ var (
 type connection struct {
 	client paho.Client
 	lost   chan struct{} // closed by paho when the connection is gone
-	heard  atomic.Int64  // when the broker was last heard of, Unix nanoseconds
+	acks   *acks
+	heard  atomic.Int64 // when the broker was last heard of, Unix nanoseconds
 
 	stopAbort func() bool // ends the watch over the handshake
 }
 
 // connect makes one attempt.
 func (b *Bridge) connect() (*connection, error) {
-	c := &connection{lost: make(chan struct{})}
+	c := &connection{lost: make(chan struct{}), acks: newAcks()}
 	o := paho.NewClientOptions()
 	o.Servers = []*url.URL{b.broker}
 	o.SetClientID(b.cfg.ClientID)
@@ -57,9 +58,9 @@ func (b *Bridge) connect() (*connection, error) {
 	o.SetPingTimeout(pingTimeout)
 	o.SetWriteTimeout(bridges.PublishTimeout) // for a publication to be taken for sending
 	o.SetOrderMatters(true)                   // messages reach the handler one by one
-	o.SetAutoAckDisabled(true)                // dispatch acknowledges
+	o.SetAutoAckDisabled(true)                // acks sends them
 	o.SetStore(noStore{})
-	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { b.receive(m) })
+	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { b.receive(c, m) })
 	o.SetConnectionLostHandler(func(paho.Client, error) { close(c.lost) })
 	o.SetCustomOpenConnectionFn(func(u *url.URL, o paho.ClientOptions) (net.Conn, error) {
 		return b.dial(c, u, o)

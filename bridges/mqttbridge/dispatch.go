@@ -10,9 +10,10 @@ import (
 )
 
 // receive is paho's handler. It never blocks.
-func (b *Bridge) receive(m paho.Message) {
+func (b *Bridge) receive(c *connection, m paho.Message) {
 	lost := b.inbox.put(item{
-		ack: m.Ack,
+		acks: c.acks,
+		ack:  m.Ack,
 		message: &bridges.Message{
 			Topic:      m.Topic(),
 			Payload:    m.Payload(),
@@ -56,11 +57,13 @@ func (b *Bridge) dispatch() {
 		}
 		to = b.route(to[:0], it.message)
 		ev := live.Event[*bridges.Message]{Value: it.message}
+		if it.message.QoS > bridges.AtMostOnce {
+			ev.Done = live.ShareDone(it.acks.expect(it.ack), len(to))
+		}
 		for _, s := range to {
 			s.queue.Push(ev, it.message.Size())
 		}
 		clear(to)
-		it.ack()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 // messages that follow.
 type item struct {
 	message *bridges.Message
+	acks    *acks // of its connection
 	ack     func()
 	outage  *outage
 	order   uint64

@@ -180,12 +180,13 @@ func TestFullInboxIsAGap(t *testing.T) {
 			return b.arrived == n
 		})
 	}
-	b.receive(arrival{payload: "1"}) // fills the queue
+	c := &connection{acks: newAcks()}
+	b.receive(c, arrival{payload: "1"}) // fills the queue
 	taken(1)
-	b.receive(arrival{payload: "2"}) // makes the dispatcher wait
+	b.receive(c, arrival{payload: "2"}) // makes the dispatcher wait
 	taken(2)
 	for _, payload := range []string{"3", "4", "5"} {
-		b.receive(arrival{payload: payload})
+		b.receive(c, arrival{payload: payload})
 	}
 	for _, want := range []string{"1", "2", "5"} {
 		ev := r.Want(want)

@@ -13,9 +13,16 @@
 // bounded in bytes (Config.QueueBytes). When it is full the oldest messages of
 // QoS 0 go, and the subscribers who would have received them are told by a
 // gap. Messages of QoS 1 and 2 never go: they stay unacknowledged, and the
-// broker sends only so many of those (20 in Mosquitto, 1,024 in mochi). A
-// message is acknowledged once it is in the queue of every subscriber, or that
-// queue's policy has dealt with it (see live.Queue).
+// broker sends only so many of those (20 in Mosquitto, 1,024 in mochi).
+//
+// # Acknowledgements
+//
+// A message of QoS 1 or 2 is acknowledged once every subscriber is done with it
+// (live.Event.Done): it is on its way to the clients, or was given up because
+// the subscription was closed, its queue was full, or its reader took nothing
+// for Limit.Stall. Acknowledgements go out in the order in which the messages
+// came, so the slowest subscriber sets the pace of them, but a stuck one does
+// not.
 //
 // # One copy, highest QoS
 //
@@ -118,7 +125,8 @@ func (c Config) withDefaults() Config {
 
 // Bridge is a connection to an MQTT broker. It has two goroutines of its own:
 // run keeps the connection and sends every SUBSCRIBE and UNSUBSCRIBE, so that
-// the broker sees them in order; dispatch delivers.
+// the broker sees them in order; dispatch delivers. Each connection has one
+// more, which acknowledges.
 type Bridge struct {
 	cfg    Config
 	broker *url.URL

@@ -50,9 +50,12 @@ func (b *Bridge) settleOnce() {
 func (b *Bridge) serve(c *connection) {
 	b.up(c)
 	b.settleOnce()
+	ctx, cancel := context.WithCancel(b.ctx)
+	b.work.Go(func() { c.acks.run(ctx) })
 	err := b.exchange(c)
 	b.down(c)
 	c.close()
+	cancel()
 	if b.ctx.Err() == nil {
 		b.log.Warn("mqtt broker lost, connecting again", "error", err)
 	}

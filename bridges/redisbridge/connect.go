@@ -21,7 +21,7 @@ const (
 	dialTimeout      = 2 * time.Second
 	handshakeTimeout = 3 * time.Second // for each answer while a connection is made
 	writeTimeout     = 3 * time.Second
-	publishers       = 16 // connections for publishing, made when needed
+	publishers       = 16 // connections for publishing and reading streams, made when needed
 )
 
 // errURL never quotes the URL, nor the parser's error, which does: there may
@@ -93,13 +93,7 @@ func (b *Bridge) dial(ctx context.Context) (*session, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 
 	opts := *b.opts
-	var dialled atomic.Bool
-	opts.Dialer = func(context.Context, string, string) (net.Conn, error) {
-		if dialled.Swap(true) {
-			return nil, errConnectionOver
-		}
-		return conn, nil
-	}
+	opts.Dialer = once(conn)
 	client := redis.NewClient(&opts)
 	s := &session{
 		conn:      conn,
@@ -119,6 +113,17 @@ func (b *Bridge) dial(ctx context.Context) (*session, error) {
 }
 
 var errConnectionOver = errors.New("redisbridge: the connection is over")
+
+// once is a dialer that gives a connection away, the first time.
+func once(conn net.Conn) func(context.Context, string, string) (net.Conn, error) {
+	var given atomic.Bool
+	return func(context.Context, string, string) (net.Conn, error) {
+		if given.Swap(true) {
+			return nil, errConnectionOver
+		}
+		return conn, nil
+	}
+}
 
 // watchedConn is a connection that fails when nothing at all was received for
 // a while. Deadlines of single replies, which is what go-redis sets, would cut

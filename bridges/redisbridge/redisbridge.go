@@ -1,6 +1,7 @@
-// Package redisbridge turns Redis channels and patterns into streams.
+// Package redisbridge turns Redis channels, patterns and streams into
+// subscriptions.
 //
-// One connection carries every subscription, channels and patterns alike, and
+// One connection carries every subscription of channels, channels and patterns alike, and
 // each name is subscribed once however many listen. Subscribe returns when
 // Redis has confirmed the name. Names that are asked for together travel
 // together, so that 20,000 subscribers do not cost 20,000 round trips.
@@ -21,8 +22,12 @@
 // that Redis refuses ends the subscriptions of that name alone, with
 // TOPIC_REFUSED. Close ends all.
 //
-// Goroutines: two per bridge, one reading and one writing; Close waits for
-// both.
+// Streams keep their entries, so their subscribers lose nothing while Redis is
+// away: live.Tail reads on from where each of them is. One more connection
+// waits for streams to grow.
+//
+// Goroutines: two per bridge for channels, one reading and one writing; one that
+// follows streams, and those of live.Tail. Close waits for all.
 package redisbridge
 
 import (
@@ -53,6 +58,8 @@ type Config struct {
 	// OnStatus is told of every change of Status, in order. It must neither
 	// block nor call the bridge [nobody is told].
 	OnStatus func(bridges.Status)
+	// StreamCursor names a position of a stream to clients [the id].
+	StreamCursor func(stream string, p live.Position) string
 	// PingEvery is how often Redis is asked whether it is there [5 s].
 	PingEvery time.Duration
 	// PongWithin is how long it may take to answer [3 s].
@@ -68,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Limits == (bridges.TopicLimits{}) {
 		c.Limits = bridges.DefaultTopicLimits
+	}
+	if c.StreamCursor == nil {
+		c.StreamCursor = func(_ string, p live.Position) string { return streamID(p) }
 	}
 	if c.PingEvery == 0 {
 		c.PingEvery = 5 * time.Second
@@ -100,9 +110,12 @@ type Bridge struct {
 	cfg    Config
 	opts   *redis.Options
 	hub    *live.Hub[key, *bridges.Message]
+	tail   *live.Tail[string, *bridges.StreamEntry] // key: the stream
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 	tried  chan struct{} // closed when the first connection was made or failed
+
+	follower *follower
 
 	mu      sync.Mutex
 	closed  bool
@@ -113,7 +126,10 @@ type Bridge struct {
 	held    map[key]*request // what Redis is to send, by its newest request
 }
 
-var _ bridges.Bridge = (*Bridge)(nil)
+var (
+	_ bridges.Bridge  = (*Bridge)(nil)
+	_ bridges.Streams = (*Bridge)(nil)
+)
 
 // New starts a bridge to a Redis server and reports a URL that is not one. It
 // does not wait for the server: that may come later, and go and come back.
@@ -139,7 +155,17 @@ func New(cfg Config) (*Bridge, error) {
 		Linger: cfg.Linger,
 		Limit:  cfg.Queue,
 	})
+	b.follower = newFollower(b)
+	b.tail = live.NewTail(live.TailConfig[string, *bridges.StreamEntry]{
+		Archive: &archive{bridge: b},
+		Cursor:  cfg.StreamCursor,
+		Follow:  b.follower.follow,
+		Size:    (*bridges.StreamEntry).Size,
+		Logger:  cfg.Logger,
+	})
+	b.follower.grown = b.tail.Grown
 	b.work.Go(func() { b.run(ctx) })
+	b.work.Go(func() { b.follower.run(ctx) })
 	return b, nil
 }
 
@@ -164,11 +190,13 @@ func (b *Bridge) setState(state bridges.State) {
 	}
 }
 
-// Upstreams implements bridges.Bridge; patterns are among the names.
+// Upstreams implements bridges.Bridge; patterns, and streams that are followed,
+// are among the names.
 func (b *Bridge) Upstreams() []string {
+	streams := b.follower.names()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	names := make([]string, 0, len(b.held))
+	names := append(make([]string, 0, len(b.held)+len(streams)), streams...)
 	for k, r := range b.held {
 		if !r.refused() {
 			names = append(names, k.name)
@@ -301,12 +329,21 @@ func (b *Bridge) Publish(ctx context.Context, p bridges.Publication) (bridges.Re
 
 var errNoConnection = errors.New("redisbridge: no connection")
 
-// publisher is the client that publishes, or an error while Redis is away.
-func (b *Bridge) publisher(ctx context.Context) (*redis.Client, error) {
+// waitTried waits until the first connection was made or failed.
+func (b *Bridge) waitTried(ctx context.Context) error {
 	select {
-	case <-b.tried: // a publication right after New waits for the connection
+	case <-b.tried:
+		return nil
 	case <-ctx.Done():
-		return nil, bridges.Unavailable(bridges.KindRedis, ctx.Err())
+		return ctx.Err()
+	}
+}
+
+// publisher is the client that publishes and reads streams, or an error while
+// Redis is away.
+func (b *Bridge) publisher(ctx context.Context) (*redis.Client, error) {
+	if err := b.waitTried(ctx); err != nil { // right after New
+		return nil, bridges.Unavailable(bridges.KindRedis, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,5 +364,6 @@ func (b *Bridge) Close() error {
 	b.cancel()
 	b.hub.Close() // releases a receive loop that waits for a full queue
 	b.work.Wait()
+	b.tail.Close() // last: the end of the connections has ended its reads
 	return nil
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/sluice-gateway/sluice/bridges/redisbridge"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/internal/embedded"
+	"github.com/sluice-gateway/sluice/internal/eventlog"
+	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/server"
 	"github.com/sluice-gateway/sluice/web"
@@ -32,7 +34,7 @@ import (
 //
 //	Redis  (embedded or REDIS_URL)       ─ redisbridge ─┐
 //	MQTT   (embedded or MQTT_BROKER_URL) ─ mqttbridge ──┼─ graph ─ server ─ :8080
-//	rooms  ─────────────────────────────────────────────┘               └─ :8081
+//	events (--data-dir or REDIS_URL) ─ event log ─ rooms ┘               └─ :8081
 //
 // What is made later is closed earlier, also when a later part cannot be made.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
@@ -59,16 +61,17 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		}
 	}
 
-	brokers, err := connect(cfg, logger, &closing)
+	shared, err := openShared(cfg, logger, &closing)
 	if err != nil {
 		return err
 	}
-	shared, err := openShared(cfg, logger, &closing)
+	brokers, err := connect(cfg, logger, shared.streams, &closing)
 	if err != nil {
 		return err
 	}
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
+	resolver.Cursors = shared.streams
 	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
@@ -179,7 +182,7 @@ type brokerSet struct {
 	states              bridges.States
 }
 
-func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error) {
+func connect(cfg config, logger *slog.Logger, streams *eventlog.Cursors, closing *stack) (*brokerSet, error) {
 	var b brokerSet
 	mqttURL, redisURL := cfg.MQTTURL, cfg.RedisURL
 	if mqttURL == "" {
@@ -203,7 +206,10 @@ func connect(cfg config, logger *slog.Logger, closing *stack) (*brokerSet, error
 		return nil, wrong("--mqtt-url (MQTT_BROKER_URL)", err)
 	}
 	closing.add(b.mqtt.Close)
-	if b.redis, err = redisbridge.New(redisbridge.Config{URL: redisURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("redis", bridges.KindRedis)}); err != nil {
+	if b.redis, err = redisbridge.New(redisbridge.Config{
+		URL: redisURL, Logger: logger, Limits: cfg.limits.topics(), OnStatus: b.watch("redis", bridges.KindRedis),
+		StreamCursor: func(stream string, p live.Position) string { return streams.Seal(graph.StreamTopic(stream), p) },
+	}); err != nil {
 		return nil, wrong("--redis-url (REDIS_URL)", err)
 	}
 	closing.add(b.redis.Close)

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 
 	"github.com/sluice-gateway/sluice/internal/eventlog"
+	"github.com/sluice-gateway/sluice/internal/eventlog/redislog"
 	"github.com/sluice-gateway/sluice/internal/eventlog/sqlitelog"
 	"github.com/sluice-gateway/sluice/internal/presence"
+	"github.com/sluice-gateway/sluice/internal/presence/redispresence"
 )
 
 // shared is what gateways on the same Redis have in common: the event log and
@@ -13,7 +16,8 @@ import (
 type shared struct {
 	log     *eventlog.Log
 	members presence.Directory
-	where   string // the events are kept, for people
+	streams *eventlog.Cursors // of Redis streams
+	where   string            // the events are kept, for people
 }
 
 func openShared(cfg config, logger *slog.Logger, closing *stack) (*shared, error) {
@@ -22,16 +26,31 @@ func openShared(cfg config, logger *slog.Logger, closing *stack) (*shared, error
 		return nil, err
 	}
 	closing.add(store.Close)
-	s := &shared{
-		log:     eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}),
-		members: presence.NewMemory(), where: where,
-	}
+	s := &shared{log: eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}), where: where}
 	closing.add(func() error { s.log.Close(); return nil })
+	if cfg.RedisURL == "" {
+		s.members = presence.NewMemory()
+		// The embedded Redis forgets its streams when it stops, so nothing may be
+		// left of their cursors either.
+		s.streams = eventlog.NewCursors(eventlog.NewMemory(eventlog.Retention{}, nil), cfg.Secret)
+	} else {
+		if s.members, err = redispresence.New(redispresence.Config{URL: cfg.RedisURL, Logger: logger}); err != nil {
+			return nil, fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+		}
+		s.streams = s.log.Cursors()
+	}
 	closing.add(s.members.Close)
 	return s, nil
 }
 
 func openStore(cfg config, logger *slog.Logger) (_ eventlog.Store, where string, err error) {
+	if cfg.RedisURL != "" {
+		store, err := redislog.Open(redislog.Config{URL: cfg.RedisURL, Logger: logger})
+		if err != nil {
+			return nil, "", fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+		}
+		return store, "in Redis", nil
+	}
 	if cfg.dataDir() == inMemory {
 		return eventlog.NewMemory(eventlog.Retention{}, nil), "in memory, until it stops", nil
 	}

@@ -99,11 +99,12 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		CreateRoom   func(childComplexity int) int
-		PublishMqtt  func(childComplexity int, input model.PublishMQTTInput) int
-		PublishRedis func(childComplexity int, input model.PublishRedisInput) int
-		SendMessage  func(childComplexity int, input model.SendMessageInput) int
-		SetTyping    func(childComplexity int, room string, typing bool) int
+		AppendRedisStream func(childComplexity int, input model.AppendRedisStreamInput) int
+		CreateRoom        func(childComplexity int) int
+		PublishMqtt       func(childComplexity int, input model.PublishMQTTInput) int
+		PublishRedis      func(childComplexity int, input model.PublishRedisInput) int
+		SendMessage       func(childComplexity int, input model.SendMessageInput) int
+		SetTyping         func(childComplexity int, room string, typing bool) int
 	}
 
 	PageInfo struct {
@@ -145,6 +146,15 @@ type ComplexityRoot struct {
 		ReceivedAt func(childComplexity int) int
 	}
 
+	RedisStreamEntry struct {
+		At     func(childComplexity int) int
+		Cursor func(childComplexity int) int
+		Field  func(childComplexity int, name string) int
+		Fields func(childComplexity int) int
+		ID     func(childComplexity int) int
+		Stream func(childComplexity int) int
+	}
+
 	RefusalCount struct {
 		Code  func(childComplexity int) int
 		Count func(childComplexity int) int
@@ -152,6 +162,11 @@ type ComplexityRoot struct {
 
 	Room struct {
 		ID func(childComplexity int) int
+	}
+
+	StreamField struct {
+		Name  func(childComplexity int) int
+		Value func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -164,6 +179,7 @@ type ComplexityRoot struct {
 		PresenceUpdates      func(childComplexity int, room string) int
 		RedisMessages        func(childComplexity int, channel string) int
 		RedisPatternMessages func(childComplexity int, pattern string) int
+		RedisStreamEntries   func(childComplexity int, stream string, after *string) int
 		TimeUpdates          func(childComplexity int, intervalMs int) int
 	}
 }
@@ -178,6 +194,7 @@ type MutationResolver interface {
 	SetTyping(ctx context.Context, room string, typing bool) (bool, error)
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
+	AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error)
 }
 type QueryResolver interface {
 	Hello(ctx context.Context) (string, error)
@@ -194,6 +211,7 @@ type SubscriptionResolver interface {
 	TimeUpdates(ctx context.Context, intervalMs int) (<-chan time.Time, error)
 	Countdown(ctx context.Context, from int, intervalMs int) (<-chan int, error)
 	Failing(ctx context.Context, after int) (<-chan int, error)
+	RedisStreamEntries(ctx context.Context, stream string, after *string) (<-chan model.RedisStreamEntry, error)
 	MqttMessages(ctx context.Context, topic string, qos bridges.QoS) (<-chan model.MQTTMessage, error)
 	RedisMessages(ctx context.Context, channel string) (<-chan model.RedisMessage, error)
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
@@ -444,6 +462,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MessageEdge.Node(childComplexity), true
 
+	case "Mutation.appendRedisStream":
+		if e.ComplexityRoot.Mutation.AppendRedisStream == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_appendRedisStream_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.AppendRedisStream(childComplexity, args["input"].(model.AppendRedisStreamInput)), true
 	case "Mutation.createRoom":
 		if e.ComplexityRoot.Mutation.CreateRoom == nil {
 			break
@@ -670,6 +699,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RedisMessage.ReceivedAt(childComplexity), true
 
+	case "RedisStreamEntry.at":
+		if e.ComplexityRoot.RedisStreamEntry.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.At(childComplexity), true
+	case "RedisStreamEntry.cursor":
+		if e.ComplexityRoot.RedisStreamEntry.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.Cursor(childComplexity), true
+	case "RedisStreamEntry.field":
+		if e.ComplexityRoot.RedisStreamEntry.Field == nil {
+			break
+		}
+
+		args, err := ec.field_RedisStreamEntry_field_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.Field(childComplexity, args["name"].(string)), true
+	case "RedisStreamEntry.fields":
+		if e.ComplexityRoot.RedisStreamEntry.Fields == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.Fields(childComplexity), true
+	case "RedisStreamEntry.id":
+		if e.ComplexityRoot.RedisStreamEntry.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.ID(childComplexity), true
+	case "RedisStreamEntry.stream":
+		if e.ComplexityRoot.RedisStreamEntry.Stream == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedisStreamEntry.Stream(childComplexity), true
+
 	case "RefusalCount.code":
 		if e.ComplexityRoot.RefusalCount.Code == nil {
 			break
@@ -689,6 +760,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Room.ID(childComplexity), true
+
+	case "StreamField.name":
+		if e.ComplexityRoot.StreamField.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StreamField.Name(childComplexity), true
+	case "StreamField.value":
+		if e.ComplexityRoot.StreamField.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StreamField.Value(childComplexity), true
 
 	case "Subscription.bridgeStateChanges":
 		if e.ComplexityRoot.Subscription.BridgeStateChanges == nil {
@@ -784,6 +868,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.RedisPatternMessages(childComplexity, args["pattern"].(string)), true
+	case "Subscription.redisStreamEntries":
+		if e.ComplexityRoot.Subscription.RedisStreamEntries == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_redisStreamEntries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.RedisStreamEntries(childComplexity, args["stream"].(string), args["after"].(*string)), true
 	case "Subscription.timeUpdates":
 		if e.ComplexityRoot.Subscription.TimeUpdates == nil {
 			break
@@ -804,9 +899,11 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	opCtx := graphql.GetOperationContext(ctx)
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
+		ec.unmarshalInputAppendRedisStreamInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
 		ec.unmarshalInputSendMessageInput,
+		ec.unmarshalInputStreamFieldInput,
 	)
 	first := true
 
@@ -929,7 +1026,36 @@ extend type Mutation {
   ): PublishReceipt!
 }
 
+extend type Mutation {
+  """
+  Appends an entry to a Redis stream. Success means that Redis has stored it.
+
+  Errors: ` + "`" + `TOPIC_INVALID` + "`" + `, ` + "`" + `TOPIC_FORBIDDEN` + "`" + `, ` + "`" + `TOPIC_REFUSED` + "`" + `, ` + "`" + `FIELDS_INVALID` + "`" + `,
+  ` + "`" + `PAYLOAD_TOO_LARGE` + "`" + `, ` + "`" + `RATE_LIMITED` + "`" + `, and within three seconds
+  ` + "`" + `UPSTREAM_UNAVAILABLE` + "`" + `.
+  """
+  appendRedisStream(
+    "What to append and where."
+    input: AppendRedisStreamInput!
+  ): RedisStreamEntry!
+}
+
 extend type Subscription {
+  """
+  Entries of a Redis stream, in its order, none lost: first those after the
+  cursor, if there is one, then those to come. They are kept for as long as Redis
+  keeps them; the embedded server forgets them when it stops.
+
+  Errors: ` + "`" + `TOPIC_INVALID` + "`" + `, ` + "`" + `TOPIC_FORBIDDEN` + "`" + `, ` + "`" + `TOPIC_REFUSED` + "`" + ` (by Redis),
+  ` + "`" + `CURSOR_INVALID` + "`" + `, ` + "`" + `CURSOR_TOO_OLD` + "`" + `.
+  """
+  redisStreamEntries(
+    "The stream, such as ` + "`" + `demo:orders` + "`" + `. Those whose names may be read as channels."
+    stream: String!
+    "The ` + "`" + `cursor` + "`" + ` of the last entry that you have seen. A client can also send it as ` + "`" + `extensions.sluice.resume` + "`" + `."
+    after: Cursor
+  ): RedisStreamEntry! @shared(resume: "after")
+
   """
   Messages of the MQTT topics that match a filter, in the broker's order, one
   copy each. Retained messages of those topics come first, once, with
@@ -1079,6 +1205,49 @@ enum PayloadEncoding {
   UTF8
   "As base64 (RFC 4648, section 4, with padding)."
   BASE64
+}
+
+"One entry of a Redis stream."
+type RedisStreamEntry {
+  "The stream that it is in."
+  stream: String!
+  "As Redis counts: milliseconds and a sequence number, such as ` + "`" + `1526919030474-0` + "`" + `."
+  id: ID!
+  "Its fields in the order in which they were appended. Names may repeat."
+  fields: [StreamField!]!
+  "The value of the first field of this name; null when there is none."
+  field(
+    "The name of the field."
+    name: String!
+  ): String
+  "The time in its id: Redis's clock when it was appended, unless the sender chose the id."
+  at: DateTime!
+  "Where it stands in its stream: what ` + "`" + `redisStreamEntries(after:)` + "`" + ` goes on behind."
+  cursor: Cursor!
+}
+
+"A name and a value of a stream's entry. Bytes that are no text are replaced by ` + "`" + `�` + "`" + `."
+type StreamField {
+  "The name."
+  name: String!
+  "The value."
+  value: String!
+}
+
+"An entry to be appended to a Redis stream."
+input AppendRedisStreamInput {
+  "The stream, such as ` + "`" + `demo:orders` + "`" + `. It is made if need be. Else ` + "`" + `TOPIC_INVALID` + "`" + `, ` + "`" + `TOPIC_FORBIDDEN` + "`" + `."
+  stream: String!
+  "1 to 64 fields. Else ` + "`" + `FIELDS_INVALID` + "`" + `."
+  fields: [StreamFieldInput!]!
+}
+
+"A name and a value to be appended."
+input StreamFieldInput {
+  "The name."
+  name: String!
+  "The value."
+  value: String!
 }
 `, BuiltIn: false},
 	{Name: "../gateway.graphqls", Input: `extend type Query {
@@ -1589,6 +1758,24 @@ func (ec *executionContext) childFields_RedisMessage(ctx context.Context, field 
 	return nil, fmt.Errorf("no field named %q was found under type RedisMessage", field.Name)
 }
 
+func (ec *executionContext) childFields_RedisStreamEntry(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "stream":
+		return ec.fieldContext_RedisStreamEntry_stream(ctx, field)
+	case "id":
+		return ec.fieldContext_RedisStreamEntry_id(ctx, field)
+	case "fields":
+		return ec.fieldContext_RedisStreamEntry_fields(ctx, field)
+	case "field":
+		return ec.fieldContext_RedisStreamEntry_field(ctx, field)
+	case "at":
+		return ec.fieldContext_RedisStreamEntry_at(ctx, field)
+	case "cursor":
+		return ec.fieldContext_RedisStreamEntry_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RedisStreamEntry", field.Name)
+}
+
 func (ec *executionContext) childFields_RefusalCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "code":
@@ -1605,6 +1792,16 @@ func (ec *executionContext) childFields_Room(ctx context.Context, field graphql.
 		return ec.fieldContext_Room_id(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Room", field.Name)
+}
+
+func (ec *executionContext) childFields_StreamField(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_StreamField_name(ctx, field)
+	case "value":
+		return ec.fieldContext_StreamField_value(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StreamField", field.Name)
 }
 
 func (ec *executionContext) childFields___Directive(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1722,6 +1919,20 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 // endregion ************************** internal!.gotpl ***************************
 
 // region    ***************************** args.gotpl *****************************
+
+func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.AppendRedisStreamInput, error) {
+			return ec.unmarshalNAppendRedisStreamInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAppendRedisStreamInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
 
 func (ec *executionContext) field_Mutation_publishMQTT_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
@@ -1887,6 +2098,20 @@ func (ec *executionContext) field_Query_slow_args(ctx context.Context, rawArgs m
 	return args, nil
 }
 
+func (ec *executionContext) field_RedisStreamEntry_field_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "name",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["name"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Subscription_countdown_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2020,6 +2245,28 @@ func (ec *executionContext) field_Subscription_redisPatternMessages_args(ctx con
 		return nil, err
 	}
 	args["pattern"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_redisStreamEntries_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "stream",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["stream"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
 	return args, nil
 }
 
@@ -3178,6 +3425,50 @@ func (ec *executionContext) fieldContext_Mutation_publishRedis(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_appendRedisStream(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_appendRedisStream(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().AppendRedisStream(ctx, fc.Args["input"].(model.AppendRedisStreamInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.RedisStreamEntry) graphql.Marshaler {
+			return ec.marshalNRedisStreamEntry2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRedisStreamEntry(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_appendRedisStream(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RedisStreamEntry(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_appendRedisStream_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _PageInfo_hasPreviousPage(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -3938,6 +4229,174 @@ func (ec *executionContext) fieldContext_RedisMessage_receivedAt(_ context.Conte
 	return graphql.NewScalarFieldContext("RedisMessage", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
+func (ec *executionContext) _RedisStreamEntry_stream(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_stream(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Stream, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedisStreamEntry", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _RedisStreamEntry_id(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedisStreamEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _RedisStreamEntry_fields(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_fields(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fields, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []bridges.StreamField) graphql.Marshaler {
+			return ec.marshalNStreamField2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamFieldᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_fields(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RedisStreamEntry",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_StreamField(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RedisStreamEntry_field(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_field(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Field(fc.Args["name"].(string)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_field(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RedisStreamEntry",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_RedisStreamEntry_field_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RedisStreamEntry_at(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedisStreamEntry", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _RedisStreamEntry_cursor(ctx context.Context, field graphql.CollectedField, obj *model.RedisStreamEntry) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedisStreamEntry_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedisStreamEntry_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedisStreamEntry", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
 func (ec *executionContext) _RefusalCount_code(ctx context.Context, field graphql.CollectedField, obj *model.RefusalCount) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -4005,6 +4464,52 @@ func (ec *executionContext) _Room_id(ctx context.Context, field graphql.Collecte
 }
 func (ec *executionContext) fieldContext_Room_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Room", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _StreamField_name(ctx context.Context, field graphql.CollectedField, obj *bridges.StreamField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StreamField_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StreamField_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StreamField", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _StreamField_value(ctx context.Context, field graphql.CollectedField, obj *bridges.StreamField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StreamField_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StreamField_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StreamField", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _Subscription_timeUpdates(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
@@ -4133,6 +4638,50 @@ func (ec *executionContext) fieldContext_Subscription_failing(ctx context.Contex
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_failing_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_redisStreamEntries(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_redisStreamEntries(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().RedisStreamEntries(ctx, fc.Args["stream"].(string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.RedisStreamEntry) graphql.Marshaler {
+			return ec.marshalNRedisStreamEntry2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRedisStreamEntry(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_redisStreamEntries(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RedisStreamEntry(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_redisStreamEntries_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -5494,6 +6043,43 @@ func (ec *executionContext) fieldContext___Type_isOneOf(_ context.Context, field
 
 // region    **************************** input.gotpl *****************************
 
+func (ec *executionContext) unmarshalInputAppendRedisStreamInput(ctx context.Context, obj any) (model.AppendRedisStreamInput, error) {
+	var it model.AppendRedisStreamInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"stream", "fields"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "stream":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("stream"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Stream = data
+		case "fields":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("fields"))
+			data, err := ec.unmarshalNStreamFieldInput2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamFieldᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Fields = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputPublishMQTTInput(ctx context.Context, obj any) (model.PublishMQTTInput, error) {
 	var it model.PublishMQTTInput
 	if obj == nil {
@@ -5663,6 +6249,43 @@ func (ec *executionContext) unmarshalInputSendMessageInput(ctx context.Context, 
 				return it, err
 			}
 			it.Content = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputStreamFieldInput(ctx context.Context, obj any) (bridges.StreamField, error) {
+	var it bridges.StreamField
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"name", "value"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "value":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("value"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Value = data
 		}
 	}
 	return it, nil
@@ -6138,6 +6761,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "publishRedis":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_publishRedis(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "appendRedisStream":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_appendRedisStream(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -6623,6 +7253,69 @@ func (ec *executionContext) _RedisMessage(ctx context.Context, sel ast.Selection
 	return out
 }
 
+var redisStreamEntryImplementors = []string{"RedisStreamEntry"}
+
+func (ec *executionContext) _RedisStreamEntry(ctx context.Context, sel ast.SelectionSet, obj *model.RedisStreamEntry) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, redisStreamEntryImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RedisStreamEntry")
+		case "stream":
+			out.Values[i] = ec._RedisStreamEntry_stream(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "id":
+			out.Values[i] = ec._RedisStreamEntry_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fields":
+			out.Values[i] = ec._RedisStreamEntry_fields(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "field":
+			out.Values[i] = ec._RedisStreamEntry_field(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._RedisStreamEntry_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._RedisStreamEntry_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var refusalCountImplementors = []string{"RefusalCount"}
 
 func (ec *executionContext) _RefusalCount(ctx context.Context, sel ast.SelectionSet, obj *model.RefusalCount) graphql.Marshaler {
@@ -6704,6 +7397,49 @@ func (ec *executionContext) _Room(ctx context.Context, sel ast.SelectionSet, obj
 	return out
 }
 
+var streamFieldImplementors = []string{"StreamField"}
+
+func (ec *executionContext) _StreamField(ctx context.Context, sel ast.SelectionSet, obj *bridges.StreamField) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, streamFieldImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StreamField")
+		case "name":
+			out.Values[i] = ec._StreamField_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "value":
+			out.Values[i] = ec._StreamField_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var subscriptionImplementors = []string{"Subscription"}
 
 func (ec *executionContext) _Subscription(ctx context.Context, sel ast.SelectionSet) func(ctx context.Context) graphql.Marshaler {
@@ -6723,6 +7459,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_countdown(ctx, fields[0])
 	case "failing":
 		return ec._Subscription_failing(ctx, fields[0])
+	case "redisStreamEntries":
+		return ec._Subscription_redisStreamEntries(ctx, fields[0])
 	case "mqttMessages":
 		return ec._Subscription_mqttMessages(ctx, fields[0])
 	case "redisMessages":
@@ -7134,6 +7872,11 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) unmarshalNAppendRedisStreamInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAppendRedisStreamInput(ctx context.Context, v any) (model.AppendRedisStreamInput, error) {
+	res, err := ec.unmarshalInputAppendRedisStreamInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNBoolean2bool(ctx context.Context, v any) (bool, error) {
 	res, err := graphql.UnmarshalBoolean(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -7486,6 +8229,10 @@ func (ec *executionContext) marshalNRedisMessage2githubᚗcomᚋsluiceᚑgateway
 	return ec._RedisMessage(ctx, sel, &v)
 }
 
+func (ec *executionContext) marshalNRedisStreamEntry2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRedisStreamEntry(ctx context.Context, sel ast.SelectionSet, v model.RedisStreamEntry) graphql.Marshaler {
+	return ec._RedisStreamEntry(ctx, sel, &v)
+}
+
 func (ec *executionContext) marshalNRefusalCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRefusalCount(ctx context.Context, sel ast.SelectionSet, v model.RefusalCount) graphql.Marshaler {
 	return ec._RefusalCount(ctx, sel, &v)
 }
@@ -7513,6 +8260,45 @@ func (ec *executionContext) marshalNRoom2githubᚗcomᚋsluiceᚑgatewayᚋsluic
 func (ec *executionContext) unmarshalNSendMessageInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendMessageInput(ctx context.Context, v any) (model.SendMessageInput, error) {
 	res, err := ec.unmarshalInputSendMessageInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNStreamField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx context.Context, sel ast.SelectionSet, v bridges.StreamField) graphql.Marshaler {
+	return ec._StreamField(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStreamField2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamFieldᚄ(ctx context.Context, sel ast.SelectionSet, v []bridges.StreamField) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStreamField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNStreamFieldInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx context.Context, v any) (bridges.StreamField, error) {
+	res, err := ec.unmarshalInputStreamFieldInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNStreamFieldInput2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamFieldᚄ(ctx context.Context, v any) ([]bridges.StreamField, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]bridges.StreamField, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNStreamFieldInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
 }
 
 func (ec *executionContext) unmarshalNString2string(ctx context.Context, v any) (string, error) {

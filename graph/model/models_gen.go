@@ -13,6 +13,14 @@ import (
 	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
+// An entry to be appended to a Redis stream.
+type AppendRedisStreamInput struct {
+	// The stream, such as `demo:orders`. It is made if need be. Else `TOPIC_INVALID`, `TOPIC_FORBIDDEN`.
+	Stream string `json:"stream"`
+	// 1 to 64 fields. Else `FIELDS_INVALID`.
+	Fields []bridges.StreamField `json:"fields"`
+}
+
 // What the gateway has to do. Counters begin at its start.
 type GatewayStats struct {
 	// When this was counted.

@@ -28,16 +28,23 @@ const (
 
 var cursorText = base64.RawURLEncoding.Strict()
 
-// cursors seals positions and opens what clients send.
-type cursors struct {
-	store  Store
+// Cursors names positions to clients and reads what they send back. A Log has
+// its own; others are for sources that keep their events elsewhere. Make it with
+// NewCursors.
+type Cursors struct {
+	store interface {
+		Identity(ctx context.Context) (Identity, error)
+	}
 	secret string
 	known  atomic.Pointer[Identity] // the store's, when last asked
 }
 
-// identity asks the store who it is. It keeps the answer for seal, which cannot
-// wait.
-func (c *cursors) identity(ctx context.Context) (Identity, error) {
+// NewCursors makes cursors that are valid for as long as a store is itself. They
+// are signed with the secret, or without one with the store's own key.
+func NewCursors(store Store, secret string) *Cursors { return &Cursors{store: store, secret: secret} }
+
+// identity asks the store who it is. It keeps the answer for Seal.
+func (c *Cursors) identity(ctx context.Context) (Identity, error) {
 	id, err := c.store.Identity(ctx)
 	if err != nil {
 		return Identity{}, err
@@ -48,11 +55,16 @@ func (c *cursors) identity(ctx context.Context) (Identity, error) {
 	return id, nil
 }
 
-// seal makes a cursor. Every entry was read after the identity was.
-func (c *cursors) seal(topic string, p live.Position) string {
+// Seal names a position of a topic. It is empty while the store is away and has
+// never said who it is.
+func (c *Cursors) Seal(topic string, p live.Position) string {
 	id := c.known.Load()
 	if id == nil {
-		return ""
+		asked, err := c.identity(context.Background()) // it answers within three seconds, and this happens once
+		if err != nil {
+			return ""
+		}
+		id = &asked
 	}
 	b := make([]byte, 0, cursorBytes)
 	b = append(b, cursorVersion)
@@ -62,7 +74,7 @@ func (c *cursors) seal(topic string, p live.Position) string {
 	return cursorText.EncodeToString(append(b, c.sign(*id, topic, b)...))
 }
 
-func (c *cursors) sign(id Identity, topic string, signed []byte) []byte {
+func (c *Cursors) sign(id Identity, topic string, signed []byte) []byte {
 	key := id.Key[:]
 	if c.secret != "" {
 		key = []byte(c.secret)
@@ -74,8 +86,8 @@ func (c *cursors) sign(id Identity, topic string, signed []byte) []byte {
 	return mac.Sum(nil)[:16]
 }
 
-// open reads a cursor of a topic.
-func (c *cursors) open(ctx context.Context, topic, cursor string) (live.Position, error) {
+// Open reads a cursor of a topic, or refuses it with CodeCursorInvalid.
+func (c *Cursors) Open(ctx context.Context, topic, cursor string) (live.Position, error) {
 	id, err := c.identity(ctx)
 	if err != nil {
 		return live.Position{}, err

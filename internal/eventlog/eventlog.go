@@ -113,14 +113,14 @@ type Store interface {
 	Close() error
 }
 
-// CodeUnavailable is the code of the error while a store is away.
+// CodeUnavailable is the code of the error while a store is away or full.
 const CodeUnavailable = "LOG_UNAVAILABLE"
 
-// Unavailable is the error of a store that is away.
+// Unavailable is the error of a store that is away or full.
 func Unavailable(cause error) error {
 	return &live.Error{
 		Code:    CodeUnavailable,
-		Message: "The event log cannot be reached. Try again in a moment; with the same id, nothing is stored twice.",
+		Message: "The event log cannot be reached or written to. Try again in a moment; with the same id, nothing is stored twice.",
 		Cause:   cause,
 	}
 }
@@ -136,15 +136,15 @@ type Config struct {
 // Log is a store with its readers. Make it with New.
 type Log struct {
 	store   Store
-	cursors cursors
+	cursors *Cursors
 	tail    *live.Tail[string, *Entry]
 }
 
 // New makes a Log on a store that nobody else watches.
 func New(store Store, cfg Config) *Log {
-	l := &Log{store: store, cursors: cursors{store: store, secret: cfg.Secret}}
+	l := &Log{store: store, cursors: NewCursors(store, cfg.Secret)}
 	l.tail = live.NewTail(live.TailConfig[string, *Entry]{
-		Archive: archive{l}, Cursor: l.cursors.seal, Size: (*Entry).Size, Logger: cfg.Logger,
+		Archive: archive{l}, Cursor: l.cursors.Seal, Size: (*Entry).Size, Logger: cfg.Logger,
 		Renew: store.Retention().Age / 8,
 	})
 	store.Watch(l.tail.Grown, l.tail.GrownAll)
@@ -167,7 +167,7 @@ func (l *Log) Subscribe(ctx context.Context, topic, cursor string) (live.Sub[*En
 	if cursor == "" {
 		return l.tail.Subscribe(ctx, topic, nil)
 	}
-	after, err := l.cursors.open(ctx, topic, cursor)
+	after, err := l.cursors.Open(ctx, topic, cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (l *Log) History(ctx context.Context, topic, before string, limit int) (ent
 	}
 	var position live.Position
 	if before != "" {
-		if position, err = l.cursors.open(ctx, topic, before); err != nil {
+		if position, err = l.cursors.Open(ctx, topic, before); err != nil {
 			return nil, false, err
 		}
 	}
@@ -197,7 +197,10 @@ func (l *Log) History(ctx context.Context, topic, before string, limit int) (ent
 }
 
 // Cursor names the position of an entry of the log to clients.
-func (l *Log) Cursor(topic string, p live.Position) string { return l.cursors.seal(topic, p) }
+func (l *Log) Cursor(topic string, p live.Position) string { return l.cursors.Seal(topic, p) }
+
+// Cursors are the log's own.
+func (l *Log) Cursors() *Cursors { return l.cursors }
 
 // Hold takes or renews a lease; see Store.Hold.
 func (l *Log) Hold(ctx context.Context, name string, ttl time.Duration) (bool, error) {

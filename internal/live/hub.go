@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -186,15 +187,37 @@ func (h *Hub[K, T]) drop(key K, t *topic[T]) {
 }
 
 // Publish delivers an event to every subscriber of the key, waiting for those
-// whose queue is full as Queue.Push does. It says how many took it.
+// whose queue is full as Queue.Push does. It says how many took it. Done is
+// called once, when all of them have dealt with the event.
 func (h *Hub[K, T]) Publish(key K, ev Event[T]) (delivered int) {
 	size := h.cfg.Size(ev.Value)
-	for _, q := range h.queues(key) {
+	queues := h.queues(key)
+	ev.Done = ShareDone(ev.Done, len(queues))
+	for _, q := range queues {
 		if q.Push(ev, size) {
 			delivered++
 		}
 	}
 	return delivered
+}
+
+// ShareDone makes of an Event's Done one for n takers: the n-th call calls it.
+// Without takers it is called at once. A nil Done stays nil.
+func ShareDone(done func(), n int) func() {
+	switch {
+	case done == nil || n == 1:
+		return done
+	case n == 0:
+		done()
+		return nil
+	}
+	left := new(atomic.Int64)
+	left.Store(int64(n))
+	return func() {
+		if left.Add(-1) == 0 {
+			done()
+		}
+	}
 }
 
 func (h *Hub[K, T]) queues(key K) []*Queue[T] {

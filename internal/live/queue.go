@@ -9,7 +9,7 @@ import (
 type Limit struct {
 	Events int           // [1,024]
 	Bytes  int           // as counted by the size given to Push [4 MiB]
-	Stall  time.Duration // how long Push waits for a full queue [1 s]
+	Stall  time.Duration // how long Push, and Done, wait for a reader that takes nothing [1 s]
 }
 
 func (l Limit) withDefaults() Limit {
@@ -32,6 +32,10 @@ func (l Limit) withDefaults() Limit {
 // which in turn stops the source from reading its broker. Only a consumer that
 // takes nothing for Limit.Stall loses events; it is told by a gap and waited
 // for again once it has moved.
+//
+// The queue calls Event.Done of what it drops, and of what waits for a consumer
+// that takes nothing for Limit.Stall: nobody's acknowledgement hangs on one
+// reader that is stuck. Such an event is still delivered if the reader moves.
 type Queue[T any] struct {
 	limit   Limit
 	onClose func()
@@ -45,7 +49,11 @@ type Queue[T any] struct {
 	idle    bool          // Next had nothing to say: the next news calls wake
 	wake    func()        // nil until Wake
 	room    chan struct{} // closed when a waiting Push may try again; nil: none waits
-	lagging bool          // the last Push gave up waiting
+	lagging bool          // the consumer has taken nothing for Limit.Stall
+	owed    int           // waiting events whose Done is to be called
+	patient *time.Timer   // runs out on a consumer that holds up Done; nil: never needed
+	running bool          // patient was started
+	moved   bool          // the consumer has taken something since
 	ended   bool
 	closed  bool
 	err     error
@@ -66,22 +74,28 @@ var _ Sub[int] = (*Queue[int])(nil)
 
 // Push appends an event of the given size in bytes, waiting for room up to
 // Limit.Stall. It reports whether the event was queued: false means that the
-// queue has ended, or was full and counts the event in its next gap. A single
-// event larger than Limit.Bytes is taken when the queue is empty.
+// queue has ended, or was full and counts the event in its next gap. Either way
+// the queue sees to it that Done is called. A single event larger than
+// Limit.Bytes is taken when the queue is empty.
 func (q *Queue[T]) Push(ev Event[T], size int) bool {
 	q.mu.Lock()
 	if q.full(size) && !q.lagging && !q.done() {
 		q.waitForRoom(size)
+		q.lagging = q.full(size)
 	}
-	if q.done() {
+	if done := q.done(); done || q.full(size) {
+		if !done {
+			q.gap = q.gap.Merge(Gap{Reason: GapOverflow, Missed: 1})
+		}
 		q.mu.Unlock()
+		if ev.Done != nil {
+			ev.Done()
+		}
 		return false
 	}
-	if q.full(size) {
-		q.lagging = true
-		q.gap = q.gap.Merge(Gap{Reason: GapOverflow, Missed: 1})
-		q.mu.Unlock()
-		return false
+	if ev.Done != nil && q.lagging {
+		defer ev.Done()
+		ev.Done = nil
 	}
 	if q.gap != nil {
 		gap := q.gap
@@ -91,10 +105,64 @@ func (q *Queue[T]) Push(ev Event[T], size int) bool {
 		ev.Gap, q.gap = gap, nil
 	}
 	q.append(sized[T]{ev, size})
+	if ev.Done != nil {
+		q.owed++
+		q.bePatient()
+	}
 	wake := q.takeWake()
 	q.mu.Unlock()
 	wake()
 	return true
+}
+
+// bePatient gives the consumer Limit.Stall, or up to twice that, to take
+// something.
+func (q *Queue[T]) bePatient() {
+	switch {
+	case q.running:
+		return
+	case q.patient == nil:
+		q.patient = time.AfterFunc(q.limit.Stall, q.outOfPatience)
+	default:
+		q.patient.Reset(q.limit.Stall)
+	}
+	q.running, q.moved = true, false
+}
+
+func (q *Queue[T]) outOfPatience() {
+	q.mu.Lock()
+	q.running = false
+	var owed []func()
+	switch {
+	case q.owed == 0:
+	case q.moved:
+		q.bePatient()
+	default:
+		q.lagging = true
+		owed = q.takeOwed()
+	}
+	q.mu.Unlock()
+	for _, done := range owed {
+		done()
+	}
+}
+
+// takeOwed takes Done from every event that waits; it is for the caller to call
+// them, without the lock.
+func (q *Queue[T]) takeOwed() []func() {
+	if q.owed == 0 {
+		return nil
+	}
+	owed := make([]func(), 0, q.owed)
+	for i := range q.count {
+		e := &q.events[(q.head+i)%len(q.events)]
+		if e.Done != nil {
+			owed = append(owed, e.Done)
+			e.Done = nil
+		}
+	}
+	q.owed = 0
+	return owed
 }
 
 // Mark makes the next event carry a gap.
@@ -127,6 +195,9 @@ func (q *Queue[T]) Next(buf []Event[T]) (n int, open bool) {
 		e := &q.events[q.head]
 		buf[n] = e.Event
 		q.bytes -= e.size
+		if e.Done != nil {
+			q.owed--
+		}
 		*e = sized[T]{} // let go of the value
 		q.head = (q.head + 1) % len(q.events)
 		q.count--
@@ -136,7 +207,7 @@ func (q *Queue[T]) Next(buf []Event[T]) (n int, open bool) {
 		q.events, q.head = nil, 0 // a burst's memory is given back
 	}
 	if n > 0 {
-		q.lagging = false
+		q.lagging, q.moved = false, true
 		q.releaseRoom()
 		return n, true
 	}
@@ -171,9 +242,16 @@ func (q *Queue[T]) Close() {
 		return
 	}
 	q.closed = true
+	owed := q.takeOwed()
+	if q.patient != nil {
+		q.patient.Stop()
+	}
 	q.events, q.head, q.count, q.bytes = nil, 0, 0, 0
 	q.releaseRoom()
 	q.mu.Unlock()
+	for _, done := range owed {
+		done()
+	}
 	if q.onClose != nil {
 		q.onClose()
 	}

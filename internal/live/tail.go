@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,11 +15,12 @@ import (
 type Archive[K comparable, T any] interface {
 	// Read returns the oldest events after a position, at most limit of them,
 	// and fewer only when there are no more. When events after the position are
-	// no longer kept, the error is a *Trimmed. Any other error is taken to pass:
-	// the read is repeated.
+	// no longer kept, the error is a *Trimmed. An *Error ends those who asked,
+	// unless its code ends in _UNAVAILABLE. That, and any other error, is taken
+	// to pass: the read is repeated.
 	Read(ctx context.Context, key K, after Position, limit int) ([]Event[T], error)
 	// Head is a position at or after every event of the key that there is, and
-	// before every event to come.
+	// before every event to come. Errors are as with Read.
 	Head(ctx context.Context, key K) (Position, error)
 }
 
@@ -32,6 +34,12 @@ type Trimmed struct { //nolint:errname // what it says is a fact about the sourc
 
 func (t *Trimmed) Error() string {
 	return fmt.Sprintf("events up to %d-%d are no longer kept", t.Through.Hi, t.Through.Lo)
+}
+
+// refused tells a refusal, which repeating does not help, from a failure.
+func refused(err error) bool {
+	var told *Error
+	return errors.As(err, &told) && !strings.HasSuffix(told.Code, "_UNAVAILABLE")
 }
 
 // PageEvents is how many events of an Archive are read at a time, and about how
@@ -203,6 +211,10 @@ func (t *Tail[K, T]) Subscribe(ctx context.Context, key K, after *Position) (Sub
 	}
 	select {
 	case <-s.tried:
+		if err := s.Err(); err != nil {
+			s.Close()
+			return nil, err
+		}
 		return s, nil
 	case <-ctx.Done():
 		s.Close()
@@ -278,6 +290,10 @@ func (t *Tail[K, T]) offer(key K, f *followed[K, T], events []Event[T], head Pos
 	var wakes []func()
 	switch {
 	case t.keys[key] != f: // everybody has left
+	case refused(err):
+		for s := range f.subs {
+			wakes = append(wakes, s.refuse(err))
+		}
 	case errors.As(err, &trimmed):
 		// Those who follow have not seen what is gone either: each finds out
 		// for itself.
@@ -401,6 +417,10 @@ func (t *Tail[K, T]) answer(r request[K], subs []*tailSub[K, T], err error, give
 	t.mu.Lock()
 	switch {
 	case t.closed:
+	case refused(err):
+		for _, s := range subs {
+			wakes = append(wakes, s.refuse(err))
+		}
 	case err != nil:
 		t.cfg.Logger.Debug("reading a log", "error", err)
 		for _, s := range subs {

@@ -92,6 +92,16 @@ func (s *tailSub[K, T]) miss(trimmed *Trimmed) (wake func()) {
 	return func() {}
 }
 
+// refuse ends a subscriber whose source refuses to be read.
+func (s *tailSub[K, T]) refuse(err error) (wake func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tail.leave(s)
+	s.ended, s.err = true, err
+	s.once.Do(func() { close(s.tried) }) // last: it lets Subscribe look
+	return s.takeWake()
+}
+
 // TooOld is the error of a cursor behind which events are missing. first is the
 // cursor from which on all of them are there.
 func TooOld(first string) *Error {
