@@ -61,9 +61,10 @@ test-web: web/node_modules/.package-lock.json ## Check the pages' sources
 	cd web && npm run check
 
 .PHONY: test-clients
-test-clients: bin/sluice clients/node/node_modules/.package-lock.json clients/http/node_modules/.package-lock.json ## Run graphql-ws, Apollo, urql and others against the gateway
+test-clients: bin/sluice $(patsubst %,clients/%/node_modules/.package-lock.json,node http graphql-ws-resume) ## Run graphql-ws, Apollo, urql and others against the gateway
 	cd clients/node && npm test
 	cd clients/http && npm test
+	cd clients/graphql-ws-resume && npm test
 
 .PHONY: test-browser
 test-browser: build clients/browser/node_modules/.package-lock.json ## Run the pages in Chromium against the gateway
