@@ -48,7 +48,7 @@ generate: ## Write the code that gqlgen generates from graph/*.graphqls
 	cd examples/embed && $(GO) generate ./...
 
 .PHONY: test
-test: test-go test-web test-clients test-browser ## Run all tests
+test: test-go test-faults test-web test-clients test-browser ## Run all tests
 
 .PHONY: test-go
 test-go: ## Run the Go tests under the race detector
@@ -61,9 +61,10 @@ test-web: web/node_modules/.package-lock.json ## Check the pages' sources
 	cd web && npm run check
 
 .PHONY: test-clients
-test-clients: bin/sluice clients/node/node_modules/.package-lock.json clients/http/node_modules/.package-lock.json ## Run graphql-ws, Apollo, urql and others against the gateway
+test-clients: bin/sluice $(patsubst %,clients/%/node_modules/.package-lock.json,node http graphql-ws-resume) ## Run graphql-ws, Apollo, urql and others against the gateway
 	cd clients/node && npm test
 	cd clients/http && npm test
+	cd clients/graphql-ws-resume && npm test
 
 .PHONY: test-browser
 test-browser: build clients/browser/node_modules/.package-lock.json ## Run the pages in Chromium against the gateway
@@ -72,6 +73,11 @@ test-browser: build clients/browser/node_modules/.package-lock.json ## Run the p
 .PHONY: conformance
 conformance: ## Write docs/conformance.md anew
 	$(GO) test ./server/gqlws/conformance -update
+
+.PHONY: test-faults
+test-faults: ## Kill, stop and fill up what the gateway lives on, and the gateway, and count messages (three minutes)
+	SLUICE_FAULTS=1 $(GO) test -race -timeout 300s -run 'Fault|Outlive' ./bridges/...
+	SLUICE_FAULTS=1 $(GO) test -count=1 -v -timeout 300s ./internal/faults
 
 .PHONY: test-hostile
 test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)

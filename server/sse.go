@@ -29,11 +29,10 @@ func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		asked.Resume = last // an EventSource that comes back
 	}
-	release, ok := limits.Admit(r)
-	if !ok {
+	release, refusal := limits.Admit(r)
+	if refusal != "" {
 		t.refuse(w, typeEvents, &failure{
-			status: http.StatusServiceUnavailable, code: "TOO_MANY_CONNECTIONS", retryAfter: "5",
-			message: "Too many connections are open: close some, or try again later.",
+			status: http.StatusServiceUnavailable, code: "TOO_MANY_CONNECTIONS", retryAfter: "5", message: refusal,
 		})
 		return
 	}

@@ -36,6 +36,15 @@ func missing(tb testing.TB, name string) {
 	tb.Skipf("%s is not installed", name)
 }
 
+// Faults is where a test begins that has long outages in it: make test-faults
+// sets SLUICE_FAULTS, without which it is skipped.
+func Faults(tb testing.TB) {
+	tb.Helper()
+	if os.Getenv("SLUICE_FAULTS") == "" {
+		tb.Skip("takes long; make test-faults runs it")
+	}
+}
+
 // lookup finds a program. Debian keeps servers in sbin, which is not on every
 // user's PATH.
 func lookup(tb testing.TB, name string) string {

@@ -19,8 +19,8 @@ import (
 // testLog is a source that keeps its events: the nth of a topic stands at n, and
 // its cursor is "c" and n.
 type testLog struct {
-	tail  *live.Tail[string, string]
-	open_ atomic.Int32 // streams
+	tail    *live.Tail[string, string]
+	streams atomic.Int32 // that are open
 
 	mu      sync.Mutex
 	topics  map[string][]live.Event[string]
@@ -76,7 +76,7 @@ func (l *testLog) open(ctx context.Context, topic, cursor string) (<-chan string
 	if err != nil {
 		return nil, err
 	}
-	l.open_.Add(1)
+	l.streams.Add(1)
 	return live.Stream(ctx, &countedSub{Sub: sub, Kept: sub.(live.Kept), log: l}, live.Value), nil
 }
 
@@ -89,7 +89,7 @@ type countedSub struct {
 }
 
 func (s *countedSub) Close() {
-	s.once.Do(func() { s.log.open_.Add(-1) })
+	s.once.Do(func() { s.log.streams.Add(-1) })
 	s.Sub.Close()
 }
 
@@ -210,7 +210,7 @@ func TestResumeIsRefused(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 })
 }
 
 // Subscribers leave and come back at random while events pour in: each sees
@@ -239,7 +239,7 @@ func TestNothingIsLostOrDoubledWhileEventsPourIn(t *testing.T) {
 				work.Go(func() { comeAndGo(t, g, rand.New(rand.NewPCG(seed, uint64(i+1))), total) })
 			}
 			work.Wait()
-			eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 })
+			eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 })
 		})
 	}
 }
@@ -330,7 +330,7 @@ func TestManyWhoComeBackAtOnceShareTheirExecutions(t *testing.T) {
 	if n := g.executed.Load(); n > 4*missed {
 		t.Errorf("%d executions for %d events", n, missed)
 	}
-	eventually(t, "one stream", func() bool { return g.log.open_.Load() == 1 })
+	eventually(t, "one stream", func() bool { return g.log.streams.Load() == 1 })
 	before := g.executed.Load()
 	g.log.append("a", "live")
 	for _, c := range all {
@@ -354,7 +354,7 @@ func TestSlowResumerEndsCleanly(t *testing.T) {
 	c.resume("a", "c0")
 	eventually(t, "a full socket", func() bool { return waitingFor(g, 2<<10) })
 	c.Close()
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 && len(g.transport.snapshot()) == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 && len(g.transport.snapshot()) == 0 })
 }
 
 func TestGapAndDroppedResultsAreOneNotice(t *testing.T) {
@@ -393,5 +393,5 @@ func TestCloseAtAnyMomentOfTheCatchUp(t *testing.T) {
 	}
 	close(stop)
 	work.Wait()
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 && len(g.transport.snapshot()) == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 && len(g.transport.snapshot()) == 0 })
 }

@@ -1,7 +1,8 @@
 // Package sqlitelog keeps an event log in an SQLite file.
 //
-// Order: one goroutine writes. What was sent while it was busy goes into one
-// transaction and so shares one fsync (group commit); Append returns when that
+// Order: one goroutine writes. What was sent while it was busy, and what comes
+// within 2 ms where several send, goes into one transaction and so shares one
+// fsync (group commit); Append returns when that
 // has been made, and readers, who have connections of their own, see a
 // transaction as a whole or not at all. Positions grow over the whole log.
 //
@@ -52,6 +53,8 @@ const (
 	queueSize  = 1024 // appends that wait
 	batchSize  = 512  // appends of one transaction
 	sweepTopic = 256  // topics that are swept in one transaction
+
+	companyWait = 2 * time.Millisecond // how long an append waits for others
 )
 
 // Positions compare like (hi, lo). An id is NULL where there is none, since no
