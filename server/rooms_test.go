@@ -269,40 +269,6 @@ func TestEventSourceResumes(t *testing.T) {
 	}
 }
 
-func TestEventStreamSaysWhereItBegins(t *testing.T) {
-	g := start(t)
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		query, extensions := `subscription { messageUpdates { content } }`, `{"sluice":{"ready":true,"cursor":true}}`
-		target, body := g.url+"/graphql", fmt.Sprintf(`{"query":%q,"extensions":%s}`, query, extensions)
-		if method == http.MethodGet {
-			target, body = target+"?"+url.Values{"query": {query}, "extensions": {extensions}}.Encode(), ""
-		}
-		req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept", asEvents)
-		req.Header.Set("Content-Type", asJSON)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		var id, data string
-		for lines := bufio.NewScanner(resp.Body); data == "" && lines.Scan(); {
-			if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-				id = v
-			}
-			if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				data = v
-			}
-		}
-		if id == "" || !strings.Contains(data, `"ready":true`) || !strings.Contains(data, id) {
-			t.Errorf("by %s: id %q, data %s", method, id, data)
-		}
-	}
-}
-
 // Who comes too late is told from where all that is left can be had.
 func TestCursorThatIsTooOldNamesTheFirstThatIsNot(t *testing.T) {
 	g := start(t)
