@@ -56,14 +56,14 @@ func (t overHTTP) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphE
 		t.refuse(w, mediaType, failed)
 		return
 	}
-	// Writing has its deadline, executing has not: over HTTP/2 one that passes
-	// resets the stream although nothing is being written.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
-	asked, err := gqlws.ParseAsked(params.Extensions) // which the document's guard lets go of
+	asked, err := gqlws.ParseAsked(params.Extensions) // here, because the document guard drops them
 	if err != nil {
 		t.refuse(w, mediaType, bad("%s.", err))
 		return
 	}
+	// Writing has its deadline, executing has not: over HTTP/2 one that passes
+	// resets the stream although nothing is being written.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	ctx := r.Context()
 	opCtx, errs := exec.CreateOperationContext(ctx, params)
 	ctx = graphql.WithOperationContext(ctx, opCtx)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
 // ask answers a query or mutation over the socket.
@@ -264,6 +266,33 @@ func TestEventSourceResumes(t *testing.T) {
 	}
 	if _, data := eventOf(t, stream); !strings.Contains(data, "three") {
 		t.Errorf("the first stream got %s", data)
+	}
+}
+
+// Who comes too late is told from where all that is left can be had.
+func TestCursorThatIsTooOldNamesTheFirstThatIsNot(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	s.say("first", "")
+	_, cursor, _ := strings.Cut(s.ask(`{ roomHistory { pageInfo { endCursor } } }`), `"endCursor":"`)
+	cursor, _, _ = strings.Cut(cursor, `"`)
+	for i := range 1001 { // one more than a room keeps besides
+		if _, err := g.rooms.Send(t.Context(), rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume := func(cursor string) string {
+		s.send(fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":"subscription { messageUpdates { content } }","extensions":{"sluice":{"resume":%q}}}}`, cursor))
+		return s.read()
+	}
+	refusal := resume(cursor)
+	if !strings.HasPrefix(refusal, `{"id":"1","type":"error"`) || !strings.Contains(refusal, `"code":"CURSOR_TOO_OLD"`) {
+		t.Fatalf("got %s", refusal)
+	}
+	_, first, _ := strings.Cut(refusal, `"cursor":"`)
+	first, _, _ = strings.Cut(first, `"`)
+	if got := resume(first); got != `{"id":"1","type":"next","payload":{"data":{"messageUpdates":{"content":"1"}}}}` {
+		t.Errorf("with %q: got %s", first, got)
 	}
 }
 
