@@ -148,15 +148,23 @@ func TestSubscriptionsSurviveKilledBrokers(t *testing.T) {
 	allOpen(t, clientsOf(all))
 	perSecond(t, 20, sendersOf(all)...)
 	flow(t, clientsOf(all), 40)
-	b.redis.Stop(t)
-	b.mosquitto.Stop(t)
-	areRefused(t, throughGateway(all))
-	b.redis.Start(t)
-	b.mosquitto.Start(t)
-	resumed(t, clientsOf(all), time.Now())
-	flow(t, clientsOf(all), 40)
+	for _, outage := range []time.Duration{0, longOutage} {
+		b.redis.Stop(t)
+		b.mosquitto.Stop(t)
+		gone := time.Now()
+		areRefused(t, throughGateway(all))
+		time.Sleep(time.Until(gone.Add(outage))) // the fault itself
+		b.redis.Start(t)
+		b.mosquitto.Start(t)
+		resumed(t, clientsOf(all), time.Now())
+		flow(t, clientsOf(all), 40)
+	}
 	judgeOutage(t, all, g.Addr())
 }
+
+// longOutage is one after which nobody tries to connect any more often than it
+// ever will.
+const longOutage = 8 * time.Second
 
 // stoppedFor is longer than any timeout with which the gateway notices.
 const stoppedFor = 20 * time.Second

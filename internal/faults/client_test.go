@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -92,7 +93,7 @@ func (c *client) run(ctx context.Context) {
 		}
 		cut()
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(50*time.Millisecond + rand.N(450*time.Millisecond)): // not all at once
 		case <-ctx.Done():
 		}
 	}

@@ -80,16 +80,16 @@ func TestRoomsSurviveAKilledGateway(t *testing.T) {
 			g := start(t, flags(t)...)
 			g.ready(t)
 			rooms := crowd(t, g.Addr())
-			for range 3 {
-				flow(t, clientsOf(rooms), 40)
+			for _, messages := range []int{40, 0, 40} { // the second time before all are back
+				flow(t, clientsOf(rooms), messages)
 				g.Stop(t)
 				g.Start(t)
 			}
 			flow(t, clientsOf(rooms), 40)
 			judgeRooms(t, rooms, g.Addr())
 			for _, c := range clientsOf(rooms) {
-				if c.protocol != history && c.sockets != 4 {
-					t.Errorf("%s has made %d connections, want 4", c.protocol, c.sockets)
+				if c.protocol != history && c.sockets < 3 {
+					t.Errorf("%s has made %d connections: it was not cut off", c.protocol, c.sockets)
 				}
 			}
 		})
@@ -116,6 +116,9 @@ func TestADrainLosesNothing(t *testing.T) {
 	flow(t, clientsOf(rooms), 40)
 	judgeRooms(t, rooms, g.Addr())
 }
+
+// demoEvery is how often the demo sends, by one gateway of all.
+const demoEvery = 2 * time.Second
 
 // Presence is by name here: each client has its own.
 func TestGatewaysOnOneRedisAreOne(t *testing.T) {
@@ -174,6 +177,9 @@ func TestGatewaysOnOneRedisAreOne(t *testing.T) {
 	demo.clients = append(demo.clients, kept)
 	demo.senders = []*sender{numbered("Message", kept.events)}
 	demo.settle(t)
+	if n, most := len(kept.events), int(time.Since(first.at)/demoEvery)+2; n > most {
+		t.Errorf("the demo has sent %d messages, one publisher sends at most %d", n, most)
+	}
 	for _, c := range demo.clients[:2] { // it goes on meanwhile
 		c.leave()
 		c.events = slices.DeleteFunc(c.events, func(e event) bool { return e.n > demo.senders[0].last })
