@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,11 +30,11 @@ type conn struct {
 	socket   net.Conn        // written to
 	exec     graphql.GraphExecutor
 	protocol protocol
-	header   http.Header
+	header   http.Header // nil: forgotten
 	out      outbox
 	direct   *directWriter  // nil: every write is left to the flush
 	work     sync.WaitGroup // flush, operations with a goroutine
-	initWait *time.Timer
+	initWait *time.Timer    // nil: it is over
 	release  func()        // gives back the place that Config.Admit took
 	pace     *rate.Limiter // of operations
 	flood    *rate.Limiter // of messages
@@ -45,7 +46,7 @@ type conn struct {
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	ops   map[string]*operation
+	ops   []*operation // active; most clients have few
 	acked atomic.Bool
 	ended bool      // no new operations
 	until time.Time // our Close is to be answered by then; zero: we have not closed
@@ -60,12 +61,16 @@ const closeWait = time.Second
 
 func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *http.Request, token string) *conn {
 	// The operations outlive the request that opened the socket.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	parent, header := context.WithoutCancel(r.Context()), r.Header
+	if t.cfg.Context != nil {
+		parent, header = t.cfg.Context(r), nil
+	}
+	ctx, cancel := context.WithCancel(parent)
 	wire := ws.NetConn().(*wire)
 	wire.open = true
 	c := &conn{
-		t: t, ws: ws, socket: wire.Conn, exec: exec, header: r.Header, protocol: newProtocol(token),
-		ctx: ctx, cancel: cancel, pinged: time.Now(), ops: make(map[string]*operation),
+		t: t, ws: ws, socket: wire.Conn, exec: exec, header: header, protocol: newProtocol(token),
+		ctx: ctx, cancel: cancel, pinged: time.Now(),
 	}
 	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
 	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
@@ -105,7 +110,7 @@ func (c *conn) serve() {
 	c.alive()
 	err := c.read()
 
-	c.initWait.Stop()
+	c.initialised()
 	c.endOperations()
 	if !c.out.isSealed() || isTimeout(err) { // the socket broke, or the client is too slow for our Close
 		c.out.abandon()
@@ -253,17 +258,40 @@ func (c *conn) initialise(payload json.RawMessage) bool {
 	}
 	c.ctx = ctx
 	c.acked.Store(true)
-	c.initWait.Stop()
+	c.initialised()
 	for _, m := range c.protocol.acknowledge(ack) {
 		c.send(frame{head: m})
 	}
 	return true
 }
 
+// initialised ends the wait for connection_init.
+func (c *conn) initialised() {
+	if c.initWait != nil {
+		c.initWait.Stop()
+		c.initWait = nil
+	}
+}
+
 func (c *conn) active(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ops[id] != nil
+	return c.find(id) >= 0
+}
+
+// find returns the place of an operation in ops, or -1. The caller holds mu.
+func (c *conn) find(id string) int {
+	return slices.IndexFunc(c.ops, func(op *operation) bool { return op.id == id })
+}
+
+// take removes an operation from ops; false means that it was stopped, or
+// replaced. The caller holds mu.
+func (c *conn) take(op *operation) bool {
+	i := slices.Index(c.ops, op)
+	if i >= 0 {
+		c.ops = slices.Delete(c.ops, i, i+1)
+	}
+	return i >= 0
 }
 
 func (c *conn) isEnded() bool {
@@ -294,7 +322,7 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		c.ops[id] = op
+		c.ops = append(c.ops, op)
 		c.work.Go(func() { c.open(ctx, op, params) })
 	}
 }
@@ -321,7 +349,7 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 		return
 	}
 	c.mu.Lock()
-	over := c.ops[op.id] != op
+	over := !slices.Contains(c.ops, op)
 	if !over {
 		op.leave = leave
 	}
@@ -340,7 +368,7 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 	}
 	c.mu.Lock()
 	op.source = source
-	over = c.ops[op.id] != op
+	over = !slices.Contains(c.ops, op)
 	c.mu.Unlock()
 	if over { // ended before there was a source to stop
 		source.stop()
@@ -367,12 +395,13 @@ func (c *conn) refuse(id, code, format string, args ...any) {
 // for it, not even what is queued. It reports whether there was one.
 func (c *conn) stop(id string) bool {
 	c.mu.Lock()
-	op := c.ops[id]
-	if op == nil {
+	i := c.find(id)
+	if i < 0 {
 		c.mu.Unlock()
 		return false
 	}
-	delete(c.ops, id)
+	op := c.ops[i]
+	c.take(op)
 	op.silenced.Store(true)
 	source, leave := op.source, op.leave
 	c.mu.Unlock()
@@ -389,11 +418,10 @@ func (c *conn) stop(id string) bool {
 // moment they are queued, so a client that reuses it gets its frames after.
 func (c *conn) finish(op *operation, last ...[]byte) {
 	c.mu.Lock()
-	if c.ops[op.id] != op { // stopped, or replaced
+	if !c.take(op) {
 		c.mu.Unlock()
 		return
 	}
-	delete(c.ops, op.id)
 	results := make([]offered, 0, 2)
 	for _, m := range last {
 		results = append(results, c.out.offer(frame{op: op, head: m}))
