@@ -231,7 +231,7 @@ func (c *conn) handle(s step) {
 		c.start(s.id, s.start)
 	}
 	if s.send != nil {
-		c.send(frame{head: s.send})
+		c.send(s.send)
 	}
 	if s.end != nil {
 		c.close(*s.end)
@@ -251,7 +251,7 @@ func (c *conn) initialise(payload json.RawMessage) bool {
 	ctx, ack, err := c.t.cfg.Init(c.ctx, payload)
 	if err != nil {
 		if refusal := c.protocol.refuse(err.Error()); refusal != nil {
-			c.send(frame{head: refusal})
+			c.send(refusal)
 		}
 		c.close(*Forbidden.because(err.Error()))
 		return false
@@ -260,7 +260,7 @@ func (c *conn) initialise(payload json.RawMessage) bool {
 	c.acked.Store(true)
 	c.initialised()
 	for _, m := range c.protocol.acknowledge(ack) {
-		c.send(frame{head: m})
+		c.send(m)
 	}
 	return true
 }
@@ -300,9 +300,7 @@ func (c *conn) isEnded() bool {
 	return c.ended
 }
 
-// start takes an operation on. The rest happens on a goroutine of its own:
-// opening may wait for a broker, and validating needs a deep stack, which the
-// reading goroutine would keep for as long as the socket lives.
+// start takes an operation on.
 func (c *conn) start(id string, params *graphql.RawParams) {
 	switch {
 	case !c.pace.Allow():
@@ -318,18 +316,20 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		return
 	}
 	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id), asked: asked}
-	ctx := c.ctx // a repeated connection_init of the old protocol replaces it
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.ended {
+	ended := c.ended
+	if !ended {
 		c.ops = append(c.ops, op)
-		c.work.Go(func() { c.open(ctx, op, params) })
+	}
+	c.mu.Unlock()
+	if !ended {
+		c.open(c.ctx, op, params)
 	}
 }
 
-// open validates an operation and finds what its results come from.
+// open validates an operation and finds what its results come from, which opens
+// on a goroutine of its own: it may wait for a broker.
 func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParams) {
-	defer c.rescue()
 	params.Headers = c.header
 	params.ReadTime = graphql.TraceTiming{Start: graphql.Now(), End: graphql.Now()}
 	ctx = graphql.StartOperationTrace(ctx)
@@ -385,10 +385,10 @@ func (c *conn) operations() int {
 // refuse ends an operation before it begins.
 func (c *conn) refuse(id, code, format string, args ...any) {
 	c.t.cfg.Refused(code)
-	c.send(frame{head: c.protocol.failure(id, gqlerror.List{{
+	c.send(c.protocol.failure(id, gqlerror.List{{
 		Message:    fmt.Sprintf(format, args...) + " (" + code + ")",
 		Extensions: map[string]any{"code": code},
-	}})})
+	}}))
 }
 
 // stop ends an operation that the client no longer wants: nothing more is sent
@@ -463,7 +463,11 @@ func (c *conn) keepAlive(now time.Time) {
 	}
 	c.pinged = now
 	if m := c.protocol.keepAlive(); m != nil && c.acked.Load() {
-		c.send(frame{head: m})
+		c.send(m)
+	}
+	if _, ok := c.claim(nil); ok {
+		c.writeNow(pingFrame, 0)
+		return
 	}
 	c.flushIf(c.out.probe())
 }
@@ -472,13 +476,10 @@ func (c *conn) keepAlive(now time.Time) {
 // calling worker where nothing waits and the socket takes it at once, else
 // through the outbox.
 func (c *conn) deliver(op *operation, results []result) {
-	missed, claimed := uint64(0), false
-	if c.direct != nil {
-		missed, claimed = c.out.claim(op)
-	}
+	missed, claimed := c.claim(op)
 	if !claimed {
 		for _, r := range results {
-			c.send(op.frame(r))
+			c.after(c.out.offer(op.frame(r)))
 		}
 		return
 	}
@@ -498,18 +499,42 @@ func (c *conn) deliver(op *operation, results []result) {
 	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
 		*buf = batch
 	}
+	c.writeNow(batch, len(results))
+}
+
+// send brings a message of the connection on its way, as deliver does results.
+func (c *conn) send(message []byte) {
+	f := frame{head: message}
+	if _, ok := c.claim(nil); ok {
+		c.writeNow(f.append(make([]byte, 0, maxFrameHeader+len(message))), 1)
+		return
+	}
+	c.after(c.out.offer(f))
+}
+
+// claim takes the socket for a write of the caller, if nothing waits and it can
+// be written to without waiting. It ends with writeNow, or a release.
+func (c *conn) claim(op *operation) (missed uint64, ok bool) {
+	if c.direct == nil {
+		return 0, false
+	}
+	return c.out.claim(op)
+}
+
+// writeNow writes what the socket takes at once of a batch of text frames. The
+// rest it leaves to a flush.
+func (c *conn) writeNow(batch []byte, frames int) {
 	n, err := c.direct.write(batch)
 	if err != nil {
 		c.drop()
 	}
-	c.t.frames.Add(uint64(len(results)))
+	c.t.frames.Add(uint64(frames))
 	c.t.bytes.Add(uint64(n))
 	c.flushIf(c.out.release(batch[n:]))
 }
 
-// send queues a frame. A client that has too much waiting is closed.
-func (c *conn) send(f frame) { c.after(c.out.offer(f)) }
-
+// after does what became of a frame asks for. A client that has too much waiting
+// is closed.
 func (c *conn) after(result offered) {
 	if result == full {
 		c.close(SlowConsumer)

@@ -90,7 +90,8 @@ type Config struct {
 	// Join is asked before each subscription of a client begins, also where many
 	// share one execution; ctx is the one that Init returned, or the one of Context.
 	// An error refuses the subscription; leave, if not nil, is called once when
-	// it has ended [everybody joins].
+	// it has ended. While it is asked nothing more of that socket is read
+	// [everybody joins].
 	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
 
 	// Admit takes a place for a socket before the upgrade; release gives it back
@@ -255,14 +256,15 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 }
 
 // negotiate picks the subprotocol: the new one wins in whatever order the
-// client offers them.
+// client offers them. It is returned as our own text: a part of the request's
+// would keep all its headers in memory.
 func negotiate(offered []string) (token string) {
 	for _, o := range offered {
 		switch {
 		case o == TransportWS:
-			return o
+			return TransportWS
 		case o == LegacyWS:
-			token = o
+			token = LegacyWS
 		}
 	}
 	return token
