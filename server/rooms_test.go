@@ -215,6 +215,21 @@ func TestWhoSubscribesToARoomIsPresent(t *testing.T) {
 	}
 }
 
+// eventOf returns the next event of a stream.
+func eventOf(t *testing.T, lines *bufio.Scanner) (id, data string) {
+	t.Helper()
+	for lines.Scan() {
+		if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			id = v
+		}
+		if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			return id, v
+		}
+	}
+	t.Fatalf("the stream ended: %v", lines.Err())
+	return "", ""
+}
+
 // The ids of server-sent events are cursors, so an EventSource that comes back
 // goes on where it was.
 func TestEventSourceResumes(t *testing.T) {
@@ -236,67 +251,21 @@ func TestEventSourceResumes(t *testing.T) {
 		t.Cleanup(func() { resp.Body.Close() })
 		return bufio.NewScanner(resp.Body)
 	}
-	event := func(lines *bufio.Scanner) (id, data string) {
-		for lines.Scan() {
-			if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-				id = v
-			}
-			if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				return id, v
-			}
-		}
-		t.Fatalf("the stream ended: %v", lines.Err())
-		return "", ""
-	}
 	s.say("one", "")
 	_, cursor, _ := strings.Cut(s.ask(`{ roomHistory { pageInfo { endCursor } } }`), `"endCursor":"`)
 	cursor, _, _ = strings.Cut(cursor, `"`)
 	s.say("two", "")
 	stream := open(cursor)
-	id, data := event(stream)
+	id, data := eventOf(t, stream)
 	if data != `{"data":{"messageUpdates":{"content":"two"}}}` || id == "" {
 		t.Fatalf("got %s %s", id, data)
 	}
 	s.say("three", "")
-	if _, data := event(open(id)); !strings.Contains(data, "three") {
+	if _, data := eventOf(t, open(id)); !strings.Contains(data, "three") {
 		t.Errorf("who came back got %s", data)
 	}
-	if _, data := event(stream); !strings.Contains(data, "three") {
+	if _, data := eventOf(t, stream); !strings.Contains(data, "three") {
 		t.Errorf("the first stream got %s", data)
-	}
-}
-
-func TestEventStreamSaysWhereItBegins(t *testing.T) {
-	g := start(t)
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		query, extensions := `subscription { messageUpdates { content } }`, `{"sluice":{"ready":true,"cursor":true}}`
-		target, body := g.url+"/graphql", fmt.Sprintf(`{"query":%q,"extensions":%s}`, query, extensions)
-		if method == http.MethodGet {
-			target, body = target+"?"+url.Values{"query": {query}, "extensions": {extensions}}.Encode(), ""
-		}
-		req, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept", asEvents)
-		req.Header.Set("Content-Type", asJSON)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		var id, data string
-		for lines := bufio.NewScanner(resp.Body); data == "" && lines.Scan(); {
-			if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-				id = v
-			}
-			if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				data = v
-			}
-		}
-		if id == "" || !strings.Contains(data, `"ready":true`) || !strings.Contains(data, id) {
-			t.Errorf("by %s: id %q, data %s", method, id, data)
-		}
 	}
 }
 
@@ -324,5 +293,30 @@ func TestCursorThatIsTooOldNamesTheFirstThatIsNot(t *testing.T) {
 	first, _, _ = strings.Cut(first, `"`)
 	if got := resume(first); got != `{"id":"1","type":"next","payload":{"data":{"messageUpdates":{"content":"1"}}}}` {
 		t.Errorf("with %q: got %s", first, got)
+	}
+}
+
+// What a request asks for in its extensions holds for event streams, too.
+func TestEventStreamsDoWhatTheirRequestAsks(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	ask := func(sluice string) string {
+		return "/graphql?query=" + url.QueryEscape("subscription { messageUpdates { content } }") +
+			"&extensions=" + url.QueryEscape(`{"sluice":`+sluice+`}`)
+	}
+	listenTo := func(sluice string) *bufio.Scanner {
+		return listen(t, http.DefaultClient, http.MethodGet, g.url+ask(sluice), "").lines
+	}
+	notice := listenTo(`{"ready":true}`)
+	id, data := eventOf(t, notice)
+	if want := fmt.Sprintf(`{"data":null,"extensions":{"sluice":{"ready":true,"cursor":%q}}}`, id); data != want || id == "" {
+		t.Fatalf("\n got %s\nwant %s", data, want)
+	}
+	s.say("one", "")
+	if _, data := eventOf(t, listenTo(fmt.Sprintf(`{"resume":%q}`, id))); !strings.Contains(data, "one") {
+		t.Errorf("who came back got %s", data)
+	}
+	if status, body, _ := g.do(t, http.MethodGet, ask(`{"ready":1}`), "", "Accept", asEvents); status != http.StatusBadRequest || !strings.Contains(body, "BAD_REQUEST") {
+		t.Errorf("ill formed: %d %s", status, body)
 	}
 }
