@@ -4,11 +4,11 @@ import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PNG } from "pngjs";
 
-const { GIFEncoder, applyPalette, quantize } = gifenc;
+const { GIFEncoder, applyPalette } = gifenc;
 const every = 500; // milliseconds from frame to frame
 const speed = 2; // how much faster than it was
 const hold = 6_000; // milliseconds for which the last frame stays
-const colours = 128;
+const colours = 255; // of a palette; one more is transparent
 
 export class Film {
   static context = { viewport: { width: 960, height: 540 }, deviceScaleFactor: 2 };
@@ -42,24 +42,36 @@ export class Film {
   // Each frame holds what has changed; the rest of it is transparent.
   #encode() {
     const gif = GIFEncoder();
-    const last = PNG.sync.read(this.#frames.at(-1).png);
-    const middle = PNG.sync.read(this.#frames[this.#frames.length >> 1].png);
-    const palette = quantize(Buffer.concat([middle.data, last.data]), colours);
+    const frames = this.#frames.map(({ at, png }) => ({ at, ...PNG.sync.read(png) }));
+    const palette = mostFrequent([frames.at(-1), frames[frames.length >> 1], frames[0]]);
     let before;
-    for (const [i, { at, png }] of this.#frames.entries()) {
-      const { width, height, data } = PNG.sync.read(png);
+    for (const [i, { at, width, height, data }] of frames.entries()) {
       const now = applyPalette(data, palette);
-      const delay = i + 1 < this.#frames.length ? (this.#frames[i + 1].at - at) / speed : hold;
+      const delay = i + 1 < frames.length ? (frames[i + 1].at - at) / speed : hold;
       if (before) {
         const changed = now.map((colour, pixel) => (colour === before[pixel] ? colours : colour));
         gif.writeFrame(changed, width, height, { delay, transparent: true, transparentIndex: colours, dispose: 1 });
       } else {
-        const filled = Array.from({ length: colours + 1 }, (_, i) => palette[i] ?? [0, 0, 0]); // one more: transparent
-        gif.writeFrame(now, width, height, { delay, palette: filled });
+        gif.writeFrame(now, width, height, { delay, palette: [...palette, [0, 0, 0]] });
       }
       before = now;
     }
     gif.finish();
     return gif.bytes();
   }
+}
+
+// A page has few colours: those that it has most of stay as they are.
+function mostFrequent(frames) {
+  const count = new Map();
+  for (const { data } of frames) {
+    for (let i = 0; i < data.length; i += 4) {
+      const colour = (data[i] << 16) | (data[i + 1] << 8) | data[i + 2];
+      count.set(colour, (count.get(colour) ?? 0) + 1);
+    }
+  }
+  const sorted = [...count].sort(([, a], [, b]) => b - a).slice(0, colours);
+  const palette = sorted.map(([colour]) => [colour >> 16, (colour >> 8) & 255, colour & 255]);
+  while (palette.length < colours) palette.push([0, 0, 0]);
+  return palette;
 }

@@ -18,7 +18,10 @@ const { values: options } = parseArgs({
 const endings = [];
 const show = new Show({ after: (end) => endings.push(end) });
 try {
-  await show.start({ headless: !options.headed, ...(options.record ? Film.context : { viewport: { width: 1280, height: 720 } }) });
+  await show.start({
+    headless: !options.headed,
+    ...(options.record ? Film.context : { viewport: { width: 1280, height: 720 } }),
+  });
   const film = options.record && new Film(show.page);
   const account = await show.run(options.short ? plans.short : plans.full);
   console.log(table(account));

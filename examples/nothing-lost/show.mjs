@@ -19,7 +19,15 @@ const pause = 1_000; // milliseconds from a kill to the start
 
 // When, in seconds, what is killed. Each waits until both columns receive again.
 export const plans = {
-  full: { seconds: 42, kills: [[3, "servers"], [14, "servers"], [25, "broker"], [31, "servers"]] },
+  full: {
+    seconds: 42,
+    kills: [
+      [3, "servers"],
+      [14, "servers"],
+      [25, "broker"],
+      [31, "servers"],
+    ],
+  },
   short: { seconds: 6, kills: [[2, "servers"]] },
 };
 
@@ -27,6 +35,7 @@ export const plans = {
 export class Show {
   sent = 0; // the highest number that the room has acknowledged
   repeats = 0; // how often a message was sent again
+  faults = []; // requests of the page to other machines, and its exceptions
 
   constructor(scope) {
     this.scope = scope;
@@ -34,11 +43,17 @@ export class Show {
 
   async start({ headless = true, ...context } = {}) {
     for (const path of [stock, chromiumPath]) {
-      if (!existsSync(path)) throw new Error(`${path} is missing`);
+      if (!existsSync(path))
+        throw new Error(`${path} is missing: "make show-nothing-lost" builds it, or CHROMIUM names it`);
     }
     const dir = mkdtempSync(join(tmpdir(), "sluice-nothing-lost-"));
     atEnd(this.scope, () => rmSync(dir, { recursive: true, force: true }));
-    const ports = { redis: await freePort(), gateway: await freePort(), stock: await freePort(), page: await freePort() };
+    const ports = {
+      redis: await freePort(),
+      gateway: await freePort(),
+      stock: await freePort(),
+      page: await freePort(),
+    };
     const redisURL = `redis://127.0.0.1:${ports.redis}`;
 
     // What it has acknowledged is on disk.
@@ -46,9 +61,17 @@ export class Show {
     const redisArgs = ["--port", ports.redis, "--bind", "127.0.0.1", "--dir", dir, ...durable];
     const unlimited = ["publish", "publish-burst"].flatMap((name) => ["--limit", `${name}=10000`]); // the sender is one address
     const stockArgs = ["-addr", `127.0.0.1:${ports.stock}`, "-redis-url", redisURL];
-    this.broker = new Program("redis-server", () => ["redis-server", redisArgs], () => accepts(ports.redis));
+    this.broker = new Program(
+      "redis-server",
+      () => ["redis-server", redisArgs],
+      () => accepts(ports.redis),
+    );
     this.gateway = newGateway({ port: ports.gateway, redisURL, args: unlimited });
-    this.stock = new Program("stock", () => [stock, stockArgs], () => accepts(ports.stock));
+    this.stock = new Program(
+      "stock",
+      () => [stock, stockArgs],
+      () => accepts(ports.stock),
+    );
     for (const program of [this.broker, this.gateway, this.stock]) {
       atEnd(this.scope, () => program.runs && program.kill());
       await program.start();
@@ -75,6 +98,10 @@ export class Show {
     });
     atEnd(this.scope, () => browser.close());
     this.page = await browser.newPage(context);
+    this.page.on("pageerror", (error) => this.faults.push(String(error)));
+    this.page.on("request", (request) => {
+      if (new URL(request.url()).hostname !== "127.0.0.1") this.faults.push(`asks for ${request.url()}`);
+    });
     await this.page.goto(url.href);
     for (let i = 0; !(await this.#receive(0)); i++) await this.#send(`ready-${i}`, "ready");
   }
@@ -99,11 +126,19 @@ export class Show {
       await this.#bothReceive(this.sent);
       await past(seconds);
     })().finally(() => (over = true));
-    await Promise.all([sending, killing]);
+    for (const { reason } of await Promise.allSettled([sending, killing])) {
+      if (reason) throw reason;
+    }
     await this.#bothReceive(this.sent);
     await this.#tell("end", this.sent);
     await this.#tell("say", `Done: ${this.sent.toLocaleString("en")} messages sent`, "open");
-    return { sent: this.sent, repeats: this.repeats, sluice: await this.#counters("sluice"), stock: await this.#counters("stock") };
+    return {
+      sent: this.sent,
+      repeats: this.repeats,
+      faults: this.faults,
+      sluice: await this.#counters("sluice"),
+      stock: await this.#counters("stock"),
+    };
   }
 
   // kill ends programs without a warning and starts them again after a pause.
@@ -165,7 +200,10 @@ export class Show {
       root: at("page"),
       logLevel: "warn",
       // The package as it stands in this repository.
-      resolve: { alias: { "graphql-ws-resume": at("../../clients/graphql-ws-resume/src/index.ts") }, dedupe: ["graphql"] },
+      resolve: {
+        alias: { "graphql-ws-resume": at("../../clients/graphql-ws-resume/src/index.ts") },
+        dedupe: ["graphql"],
+      },
       build: { outDir: at("node_modules/.cache/page"), emptyOutDir: true, assetsInlineLimit: 0, modulePreload: false },
       preview: { host: "127.0.0.1", port, strictPort: true },
     };
@@ -197,9 +235,11 @@ export class Show {
 }
 
 // wrong says why an account does not show what it is to show; empty: it does.
-export function wrong({ sent, sluice, stock }) {
+export function wrong({ sent, faults, sluice, stock }) {
+  if (faults.length > 0) return `The page: ${faults.join("; ")}`;
   const whole = sluice.received === sent && sluice.last === sent;
-  if (!whole || sluice.lost || sluice.doubled || sluice.reordered) return "Sluice did not deliver each message once and in order.";
+  if (!whole || sluice.lost || sluice.doubled || sluice.reordered)
+    return "Sluice did not deliver each message once and in order.";
   if (stock.lost === 0) return "The stock transport lost nothing, so this run compares nothing.";
   return "";
 }

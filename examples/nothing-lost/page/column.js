@@ -25,7 +25,7 @@ export class Column {
     this.#root = root;
     this.#strip = new Strip(root.querySelector("canvas"));
     client.on("connected", () => this.#connection("open", "connected"));
-    client.on("closed", () => this.#connection("away", "connecting again"));
+    client.on("closed", () => this.#connection("away", "away"));
     new ApolloClient({ link: new GraphQLWsLink(client), cache: new InMemoryCache() })
       .subscribe({ query: messages, variables: { room }, fetchPolicy: "no-cache" })
       .subscribe({

@@ -7,8 +7,15 @@ import { Column } from "./column.js";
 const given = new URLSearchParams(location.search);
 const room = given.get("room");
 
-// Both clients try again for as long as it takes, with the waits of graphql-ws.
-const client = (url) => createClient({ url, shouldRetry: () => true, retryAttempts: Infinity });
+// Both clients try again every two seconds for as long as it takes. By default
+// graphql-ws waits for a time that is partly random: one side would be lucky.
+const client = (url) =>
+  createClient({
+    url,
+    shouldRetry: () => true,
+    retryAttempts: Infinity,
+    retryWait: () => new Promise((resolve) => setTimeout(resolve, 2_000)),
+  });
 
 // What the strips have in common.
 const axis = { span: 1, marks: [] };
@@ -48,12 +55,12 @@ window.show = {
     axis.span = total;
     this.sent(total);
     for (const { tally } of Object.values(columns)) tally.total = total;
-    draw();
+    this.draw();
+  },
+
+  draw() {
+    for (const column of Object.values(columns)) column.draw(axis);
   },
 };
 
-function draw() {
-  for (const column of Object.values(columns)) column.draw(axis);
-}
-setInterval(draw, 100);
-addEventListener("resize", draw);
+setInterval(window.show.draw, 100);
