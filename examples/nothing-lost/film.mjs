@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PNG } from "pngjs";
 
-const { GIFEncoder, applyPalette } = gifenc;
+const { GIFEncoder, nearestColorIndex } = gifenc;
 const every = 500; // milliseconds from frame to frame
 const speed = 2; // how much faster than it was
 const hold = 6_000; // milliseconds for which the last frame stays
@@ -44,9 +44,20 @@ export class Film {
     const gif = GIFEncoder();
     const frames = this.#frames.map(({ at, png }) => ({ at, ...PNG.sync.read(png) }));
     const palette = mostFrequent([frames.at(-1), frames[frames.length >> 1], frames[0]]);
+    const indexOf = new Map(palette.map((colour, index) => [packed(...colour), index]));
+    const indexed = (data) => {
+      const pixels = new Uint8Array(data.length / 4);
+      for (let pixel = 0; pixel < pixels.length; pixel++) {
+        const colour = data.subarray(pixel * 4, pixel * 4 + 3);
+        const key = packed(...colour);
+        if (!indexOf.has(key)) indexOf.set(key, nearestColorIndex(palette, colour));
+        pixels[pixel] = indexOf.get(key);
+      }
+      return pixels;
+    };
     let before;
     for (const [i, { at, width, height, data }] of frames.entries()) {
-      const now = applyPalette(data, palette);
+      const now = indexed(data);
       const delay = i + 1 < frames.length ? (frames[i + 1].at - at) / speed : hold;
       if (before) {
         const changed = now.map((colour, pixel) => (colour === before[pixel] ? colours : colour));
@@ -66,12 +77,16 @@ function mostFrequent(frames) {
   const count = new Map();
   for (const { data } of frames) {
     for (let i = 0; i < data.length; i += 4) {
-      const colour = (data[i] << 16) | (data[i + 1] << 8) | data[i + 2];
-      count.set(colour, (count.get(colour) ?? 0) + 1);
+      const key = packed(data[i], data[i + 1], data[i + 2]);
+      count.set(key, (count.get(key) ?? 0) + 1);
     }
   }
   const sorted = [...count].sort(([, a], [, b]) => b - a).slice(0, colours);
-  const palette = sorted.map(([colour]) => [colour >> 16, (colour >> 8) & 255, colour & 255]);
+  const palette = sorted.map(([key]) => [key >> 16, (key >> 8) & 255, key & 255]);
   while (palette.length < colours) palette.push([0, 0, 0]);
   return palette;
+}
+
+function packed(red, green, blue) {
+  return (red << 16) | (green << 8) | blue;
 }

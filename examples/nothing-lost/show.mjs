@@ -17,7 +17,8 @@ export const chromiumPath = process.env.CHROMIUM || "/usr/bin/chromium";
 const rate = 50; // messages in a second
 const pause = 1_000; // milliseconds from a kill to the start
 
-// When, in seconds, what is killed. Each waits until both columns receive again.
+// When, in seconds, what is killed; at the earliest when both columns receive
+// again after what came before.
 export const plans = {
   full: {
     seconds: 42,
@@ -113,17 +114,17 @@ export class Show {
     await this.#tell("expect", seconds * rate);
     await this.#tell("say", "Sending", "open");
     let over = false;
-    const sending = this.#sendAll(begin, () => over);
+    const sending = this.#sendAll(begin, () => over && this.sent >= seconds * rate);
     const killing = (async () => {
       const times = kills.filter(([, what]) => what === "servers").length;
       let count = 0;
       for (const [second, what] of kills) {
         await past(second);
-        await this.#bothReceive(this.sent);
         if (what === "broker") await this.#kill([this.broker], "Broker", "broker");
         else await this.#kill([this.gateway, this.stock], "Both servers", `kill ${++count}`, ` (${count} of ${times})`);
+        await this.#bothReceive(this.sent);
+        await this.#tell("say", "Sending", "open");
       }
-      await this.#bothReceive(this.sent);
       await past(seconds);
     })().finally(() => (over = true));
     for (const { reason } of await Promise.allSettled([sending, killing])) {
