@@ -76,8 +76,9 @@ conformance: ## Write docs/conformance.md anew
 	$(GO) test ./server/gqlws/conformance -update
 
 .PHONY: test-faults
-test-faults: ## Kill and stop real brokers under the bridges (a minute)
+test-faults: ## Kill, stop and fill up what the gateway lives on, and the gateway, and count messages (three minutes)
 	SLUICE_FAULTS=1 $(GO) test -race -timeout 300s -run 'Fault|Outlive' ./bridges/...
+	SLUICE_FAULTS=1 $(GO) test -count=1 -v -timeout 300s ./internal/faults
 
 .PHONY: test-hostile
 test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)

@@ -210,7 +210,7 @@ func rows(short bool) []row {
 		},
 		{
 			name: "idle", title: fmt.Sprintf("resident memory of an idle socket with one subscription, %s sockets", thousands(sockets)), format: bytesText, rounds: pick(3, 1),
-			explain: "The growth of the process's resident memory, divided by the sockets, once it has settled.",
+			explain: fmt.Sprintf("The growth of the process's resident memory, divided by the sockets, %v after the last has come.", idleFor),
 			cells:   idleCells(sockets, firstOf(short, []string{sluice, "stock", "chat"}, 2)...),
 			targets: []target{{"", 9000, "≤ 9,000 B"}},
 		},

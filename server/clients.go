@@ -51,6 +51,12 @@ func (c *clients) identify(next http.Handler) http.Handler {
 	})
 }
 
+// onlyClient returns a context with nothing of a request but the client's
+// address.
+func onlyClient(r *http.Request) context.Context {
+	return context.WithValue(context.Background(), clientKey{}, r.Context().Value(clientKey{}))
+}
+
 // address is the peer's, or behind trusted proxies the last one in
 // X-Forwarded-For that is not a trusted proxy's: what stands before it, the
 // client may have written itself.

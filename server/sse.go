@@ -20,15 +20,10 @@ import (
 // themselves; a comment at the end tells a person why.
 
 // stream answers a subscription.
-func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) {
+func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, asked gqlws.Asked) {
 	limits := t.engine.Config()
 	if t.engine.Draining() {
 		t.turnAway(w, r)
-		return
-	}
-	asked, err := gqlws.ParseAsked(opCtx.Extensions)
-	if err != nil {
-		t.refuse(w, typeEvents, bad("%s.", err))
 		return
 	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -31,7 +32,7 @@ func meet(ctx context.Context, payload json.RawMessage) (context.Context, map[st
 func present(all *rooms.Rooms) func(context.Context, *graphql.OperationContext) (leave func(), err error) {
 	return func(ctx context.Context, opCtx *graphql.OperationContext) (func(), error) {
 		viewer, ok := graph.ViewerOf(ctx)
-		if !ok {
+		if !ok || !strings.Contains(opCtx.RawQuery, "messageUpdates") {
 			return nil, nil
 		}
 		for _, field := range graphql.CollectFields(opCtx, opCtx.Operation.SelectionSet, []string{"Subscription"}) {

@@ -121,6 +121,7 @@ type Process struct {
 	process *os.Process
 	stop    context.CancelFunc // kills; nil: not running
 	done    chan struct{}      // closed when the program has ended
+	state   *os.ProcessState   // how it ended, readable then
 }
 
 // StartProcess starts the named program and waits until addr accepts
@@ -172,6 +173,7 @@ func (p *Process) run(ctx context.Context, started chan<- error) {
 	started <- err
 	if err == nil {
 		_ = cmd.Wait() // "signal: killed" is the usual end
+		p.state = cmd.ProcessState
 	}
 }
 
@@ -206,6 +208,12 @@ func (p *Process) Stop(tb testing.TB) {
 	<-p.done
 	p.stop = nil
 }
+
+// Pid is the number of the process, which runs or has run.
+func (p *Process) Pid() int { return p.process.Pid }
+
+// Output is what the program has written, all starts together, up to 64 KiB.
+func (p *Process) Output() string { return p.output.String() }
 
 // output collects what a program writes, up to a bound: the end is cut.
 type output struct {

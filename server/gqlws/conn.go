@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,11 +30,11 @@ type conn struct {
 	socket   net.Conn        // written to
 	exec     graphql.GraphExecutor
 	protocol protocol
-	header   http.Header
+	header   http.Header // nil: forgotten
 	out      outbox
 	direct   *directWriter  // nil: every write is left to the flush
 	work     sync.WaitGroup // flush, operations with a goroutine
-	initWait *time.Timer
+	initWait *time.Timer    // nil: it is over
 	release  func()        // gives back the place that Config.Admit took
 	pace     *rate.Limiter // of operations
 	flood    *rate.Limiter // of messages
@@ -45,7 +46,7 @@ type conn struct {
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	ops   map[string]*operation
+	ops   []*operation // active; most clients have few
 	acked atomic.Bool
 	ended bool      // no new operations
 	until time.Time // our Close is to be answered by then; zero: we have not closed
@@ -60,12 +61,16 @@ const closeWait = time.Second
 
 func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *http.Request, token string) *conn {
 	// The operations outlive the request that opened the socket.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	parent, header := context.WithoutCancel(r.Context()), r.Header
+	if t.cfg.Context != nil {
+		parent, header = t.cfg.Context(r), nil
+	}
+	ctx, cancel := context.WithCancel(parent)
 	wire := ws.NetConn().(*wire)
 	wire.open = true
 	c := &conn{
-		t: t, ws: ws, socket: wire.Conn, exec: exec, header: r.Header, protocol: newProtocol(token),
-		ctx: ctx, cancel: cancel, pinged: time.Now(), ops: make(map[string]*operation),
+		t: t, ws: ws, socket: wire.Conn, exec: exec, header: header, protocol: newProtocol(token),
+		ctx: ctx, cancel: cancel, pinged: time.Now(),
 	}
 	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
 	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
@@ -105,7 +110,7 @@ func (c *conn) serve() {
 	c.alive()
 	err := c.read()
 
-	c.initWait.Stop()
+	c.initialised()
 	c.endOperations()
 	if !c.out.isSealed() || isTimeout(err) { // the socket broke, or the client is too slow for our Close
 		c.out.abandon()
@@ -226,7 +231,7 @@ func (c *conn) handle(s step) {
 		c.start(s.id, s.start)
 	}
 	if s.send != nil {
-		c.send(frame{head: s.send})
+		c.send(s.send)
 	}
 	if s.end != nil {
 		c.close(*s.end)
@@ -246,24 +251,47 @@ func (c *conn) initialise(payload json.RawMessage) bool {
 	ctx, ack, err := c.t.cfg.Init(c.ctx, payload)
 	if err != nil {
 		if refusal := c.protocol.refuse(err.Error()); refusal != nil {
-			c.send(frame{head: refusal})
+			c.send(refusal)
 		}
 		c.close(*Forbidden.because(err.Error()))
 		return false
 	}
 	c.ctx = ctx
 	c.acked.Store(true)
-	c.initWait.Stop()
+	c.initialised()
 	for _, m := range c.protocol.acknowledge(ack) {
-		c.send(frame{head: m})
+		c.send(m)
 	}
 	return true
+}
+
+// initialised ends the wait for connection_init.
+func (c *conn) initialised() {
+	if c.initWait != nil {
+		c.initWait.Stop()
+		c.initWait = nil
+	}
 }
 
 func (c *conn) active(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ops[id] != nil
+	return c.find(id) >= 0
+}
+
+// find returns the place of an operation in ops, or -1. The caller holds mu.
+func (c *conn) find(id string) int {
+	return slices.IndexFunc(c.ops, func(op *operation) bool { return op.id == id })
+}
+
+// take removes an operation from ops; false means that it was stopped, or
+// replaced. The caller holds mu.
+func (c *conn) take(op *operation) bool {
+	i := slices.Index(c.ops, op)
+	if i >= 0 {
+		c.ops = slices.Delete(c.ops, i, i+1)
+	}
+	return i >= 0
 }
 
 func (c *conn) isEnded() bool {
@@ -272,9 +300,7 @@ func (c *conn) isEnded() bool {
 	return c.ended
 }
 
-// start takes an operation on. The rest happens on a goroutine of its own:
-// opening may wait for a broker, and validating needs a deep stack, which the
-// reading goroutine would keep for as long as the socket lives.
+// start takes an operation on.
 func (c *conn) start(id string, params *graphql.RawParams) {
 	switch {
 	case !c.pace.Allow():
@@ -290,18 +316,20 @@ func (c *conn) start(id string, params *graphql.RawParams) {
 		return
 	}
 	op := &operation{conn: c, id: id, head: c.protocol.resultHead(id), asked: asked}
-	ctx := c.ctx // a repeated connection_init of the old protocol replaces it
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.ended {
-		c.ops[id] = op
-		c.work.Go(func() { c.open(ctx, op, params) })
+	ended := c.ended
+	if !ended {
+		c.ops = append(c.ops, op)
+	}
+	c.mu.Unlock()
+	if !ended {
+		c.open(c.ctx, op, params)
 	}
 }
 
-// open validates an operation and finds what its results come from.
+// open validates an operation and finds what its results come from, which opens
+// on a goroutine of its own: it may wait for a broker.
 func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParams) {
-	defer c.rescue()
 	params.Headers = c.header
 	params.ReadTime = graphql.TraceTiming{Start: graphql.Now(), End: graphql.Now()}
 	ctx = graphql.StartOperationTrace(ctx)
@@ -321,7 +349,7 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 		return
 	}
 	c.mu.Lock()
-	over := c.ops[op.id] != op
+	over := !slices.Contains(c.ops, op)
 	if !over {
 		op.leave = leave
 	}
@@ -340,7 +368,7 @@ func (c *conn) open(ctx context.Context, op *operation, params *graphql.RawParam
 	}
 	c.mu.Lock()
 	op.source = source
-	over = c.ops[op.id] != op
+	over = !slices.Contains(c.ops, op)
 	c.mu.Unlock()
 	if over { // ended before there was a source to stop
 		source.stop()
@@ -357,22 +385,23 @@ func (c *conn) operations() int {
 // refuse ends an operation before it begins.
 func (c *conn) refuse(id, code, format string, args ...any) {
 	c.t.cfg.Refused(code)
-	c.send(frame{head: c.protocol.failure(id, gqlerror.List{{
+	c.send(c.protocol.failure(id, gqlerror.List{{
 		Message:    fmt.Sprintf(format, args...) + " (" + code + ")",
 		Extensions: map[string]any{"code": code},
-	}})})
+	}}))
 }
 
 // stop ends an operation that the client no longer wants: nothing more is sent
 // for it, not even what is queued. It reports whether there was one.
 func (c *conn) stop(id string) bool {
 	c.mu.Lock()
-	op := c.ops[id]
-	if op == nil {
+	i := c.find(id)
+	if i < 0 {
 		c.mu.Unlock()
 		return false
 	}
-	delete(c.ops, id)
+	op := c.ops[i]
+	c.take(op)
 	op.silenced.Store(true)
 	source, leave := op.source, op.leave
 	c.mu.Unlock()
@@ -389,11 +418,10 @@ func (c *conn) stop(id string) bool {
 // moment they are queued, so a client that reuses it gets its frames after.
 func (c *conn) finish(op *operation, last ...[]byte) {
 	c.mu.Lock()
-	if c.ops[op.id] != op { // stopped, or replaced
+	if !c.take(op) {
 		c.mu.Unlock()
 		return
 	}
-	delete(c.ops, op.id)
 	results := make([]offered, 0, 2)
 	for _, m := range last {
 		results = append(results, c.out.offer(frame{op: op, head: m}))
@@ -435,7 +463,11 @@ func (c *conn) keepAlive(now time.Time) {
 	}
 	c.pinged = now
 	if m := c.protocol.keepAlive(); m != nil && c.acked.Load() {
-		c.send(frame{head: m})
+		c.send(m)
+	}
+	if _, ok := c.claim(nil); ok {
+		c.writeNow(pingFrame, 0)
+		return
 	}
 	c.flushIf(c.out.probe())
 }
@@ -444,13 +476,10 @@ func (c *conn) keepAlive(now time.Time) {
 // calling worker where nothing waits and the socket takes it at once, else
 // through the outbox.
 func (c *conn) deliver(op *operation, results []result) {
-	missed, claimed := uint64(0), false
-	if c.direct != nil {
-		missed, claimed = c.out.claim(op)
-	}
+	missed, claimed := c.claim(op)
 	if !claimed {
 		for _, r := range results {
-			c.send(op.frame(r))
+			c.after(c.out.offer(op.frame(r)))
 		}
 		return
 	}
@@ -470,18 +499,42 @@ func (c *conn) deliver(op *operation, results []result) {
 	if cap(batch) <= 4*batchBytes { // it grew for a burst: others may use it, unless it is huge
 		*buf = batch
 	}
+	c.writeNow(batch, len(results))
+}
+
+// send brings a message of the connection on its way, as deliver does results.
+func (c *conn) send(message []byte) {
+	f := frame{head: message}
+	if _, ok := c.claim(nil); ok {
+		c.writeNow(f.append(make([]byte, 0, maxFrameHeader+len(message))), 1)
+		return
+	}
+	c.after(c.out.offer(f))
+}
+
+// claim takes the socket for a write of the caller, if nothing waits and it can
+// be written to without waiting. It ends with writeNow, or a release.
+func (c *conn) claim(op *operation) (missed uint64, ok bool) {
+	if c.direct == nil {
+		return 0, false
+	}
+	return c.out.claim(op)
+}
+
+// writeNow writes what the socket takes at once of a batch of text frames. The
+// rest it leaves to a flush.
+func (c *conn) writeNow(batch []byte, frames int) {
 	n, err := c.direct.write(batch)
 	if err != nil {
 		c.drop()
 	}
-	c.t.frames.Add(uint64(len(results)))
+	c.t.frames.Add(uint64(frames))
 	c.t.bytes.Add(uint64(n))
 	c.flushIf(c.out.release(batch[n:]))
 }
 
-// send queues a frame. A client that has too much waiting is closed.
-func (c *conn) send(f frame) { c.after(c.out.offer(f)) }
-
+// after does what became of a frame asks for. A client that has too much waiting
+// is closed.
 func (c *conn) after(result offered) {
 	if result == full {
 		c.close(SlowConsumer)

@@ -81,7 +81,7 @@ func TestDirectWritesTellWhatWasDropped(t *testing.T) {
 		t.Skip("this system has no direct writes")
 	}
 	c.mu.Lock()
-	op := c.ops["1"]
+	op := c.ops[0]
 	c.mu.Unlock()
 	eventually(t, "claim", func() bool { _, ok := c.out.claim(&operation{}); return ok })
 	// somebody writes; the outbox is full of other frames

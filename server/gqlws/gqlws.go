@@ -74,6 +74,12 @@ type Config struct {
 	// must equal the Host, or be absent].
 	CheckOrigin func(*http.Request) bool
 
+	// Context picks what the operations of a socket need of the request that
+	// opened it, which is then forgotten: it has no end of its own, and they see
+	// no headers [the values of the request's context, and its headers; they stay
+	// in memory for as long as the socket is open].
+	Context func(*http.Request) context.Context
+
 	// Init looks at the payload of connection_init, which may be nil. The
 	// context that it returns is the parent of every operation's of that
 	// connection; ack, if not nil, is the payload of the acknowledgement. An
@@ -82,9 +88,10 @@ type Config struct {
 	Init func(ctx context.Context, payload json.RawMessage) (_ context.Context, ack map[string]any, _ error)
 
 	// Join is asked before each subscription of a client begins, also where many
-	// share one execution; ctx is the one that Init returned, or the request's.
+	// share one execution; ctx is the one that Init returned, or the one of Context.
 	// An error refuses the subscription; leave, if not nil, is called once when
-	// it has ended [everybody joins].
+	// it has ended. While it is asked nothing more of that socket is read
+	// [everybody joins].
 	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
 
 	// Admit takes a place for a socket before the upgrade; release gives it back
@@ -188,7 +195,7 @@ func New(cfg Config) *Transport {
 		results: resultSet{empty: make(chan struct{})},
 		stopped: make(chan struct{}),
 		upgrader: websocket.Upgrader{
-			ReadBufferSize: 512,
+			ReadBufferSize: 256, // kept by idle sockets; larger messages are read past it
 			// gorilla lifts net/http's deadlines before it answers.
 			HandshakeTimeout: cfg.withDefaults().WriteDeadline,
 			// Frames are written by the outbox, so gorilla needs no buffer.
@@ -249,14 +256,15 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 }
 
 // negotiate picks the subprotocol: the new one wins in whatever order the
-// client offers them.
+// client offers them. It is returned as our own text: a part of the request's
+// would keep all its headers in memory.
 func negotiate(offered []string) (token string) {
 	for _, o := range offered {
 		switch {
 		case o == TransportWS:
-			return o
+			return TransportWS
 		case o == LegacyWS:
-			token = o
+			token = LegacyWS
 		}
 	}
 	return token

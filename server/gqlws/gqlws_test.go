@@ -63,7 +63,7 @@ func (g *gateway) subscribers(topic string) int {
 	g.transport.groups.mu.Lock()
 	defer g.transport.groups.mu.Unlock()
 	for key, group := range g.transport.groups.open {
-		if strings.Contains(key.operation, fmt.Sprintf("topic: %q", topic)) && streams > 0 {
+		if strings.Contains(key.document, fmt.Sprintf("topic: %q", topic)) && streams > 0 {
 			group.mu.Lock()
 			streams += len(group.members) - 1
 			group.mu.Unlock()

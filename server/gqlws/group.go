@@ -1,9 +1,7 @@
 package gqlws
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -35,7 +33,9 @@ type groups struct {
 // groupKey is what makes two operations the same.
 type groupKey struct {
 	exec      graphql.GraphExecutor
-	operation string // see shared.key
+	document  string
+	name      string // of the operation in it
+	variables string // coerced, as JSON
 }
 
 // group is one shared execution and its members. It is their source, and the
@@ -123,7 +123,7 @@ func (s *groups) visit(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.
 // find returns the group of an operation. If there is none it makes and opens
 // one; begin puts somebody in it before.
 func (s *groups) find(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, begin func(*group)) (_ *group, made bool) {
-	key := groupKey{exec, shared.key(opCtx)}
+	key := shared.key(exec, opCtx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.open[key]; g != nil {
@@ -461,18 +461,14 @@ func (s *shared) variables(opCtx *graphql.OperationContext) map[string]any {
 	return variables
 }
 
-// key is the identity of an operation: its document, its name and its coerced
-// variables. encoding/json writes the members of a map in order.
-func (s *shared) key(opCtx *graphql.OperationContext) string {
-	var b bytes.Buffer
-	b.WriteString(opCtx.OperationName)
-	b.WriteByte(0)
+// key is the identity of an operation. encoding/json writes the members of a map
+// in order.
+func (s *shared) key(exec graphql.GraphExecutor, opCtx *graphql.OperationContext) groupKey {
+	key := groupKey{exec: exec, document: opCtx.RawQuery, name: opCtx.OperationName}
 	if variables := s.variables(opCtx); len(variables) > 0 {
-		_ = json.NewEncoder(&b).Encode(variables) // they came from JSON
+		key.variables = string(marshal(variables)) // they came from JSON
 	}
-	b.WriteByte(0)
-	b.WriteString(opCtx.RawQuery)
-	return b.String()
+	return key
 }
 
 // overflowPolicy is what becomes of a result that a socket has no room for.

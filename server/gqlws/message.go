@@ -25,38 +25,49 @@ const maxID = 1024
 // parseMessage reads a message of either subprotocol. Members that the
 // protocols do not name are ignored.
 func parseMessage(text []byte) (message, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(text, &members); err != nil {
+	var m message
+	var kind, id json.RawMessage
+	err := eachMember(text, func(name string, value json.RawMessage) {
+		switch name {
+		case "type":
+			kind = value
+		case "id":
+			id = value
+		case "payload":
+			m.payload = value
+		}
+	})
+	if err != nil {
 		return message{}, errors.New("Message is not a JSON object")
 	}
-	var m message
-	if err := stringMember(members, "type", &m.kind); err != nil {
+	if isNull(m.payload) {
+		m.payload = nil
+	}
+	if err := readString("type", kind, &m.kind); err != nil {
 		return m, err
 	}
 	if m.kind == "" {
 		return m, errors.New(`Message has no "type"`)
 	}
-	if err := stringMember(members, "id", &m.id); err != nil {
+	if err := readString("id", id, &m.id); err != nil {
 		return m, err
 	}
 	if len(m.id) > maxID {
 		return message{}, fmt.Errorf("\"id\" has %d bytes: at most %d are accepted", len(m.id), maxID)
 	}
-	if raw := members["payload"]; !isNull(raw) {
-		m.payload = raw
-	}
 	return m, nil
 }
 
-func stringMember(members map[string]json.RawMessage, name string, to *string) error {
-	raw := members[name]
+// readString reads a member that is a string, or null, or absent.
+func readString(name string, raw json.RawMessage, to *string) (err error) {
 	if isNull(raw) {
 		return nil
 	}
 	if raw[0] != '"' {
 		return fmt.Errorf("%q must be a string", name)
 	}
-	return json.Unmarshal(raw, to)
+	*to, err = unquote(raw)
+	return err
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
@@ -91,27 +102,38 @@ func (m message) params() (*graphql.RawParams, error) {
 // "variables", "extensions", named exactly so. Its errors repeat nothing of the
 // text.
 func ParseParams(object []byte) (*graphql.RawParams, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(object, &members); err != nil {
+	var query, operationName, variables, extensions json.RawMessage
+	err := eachMember(object, func(name string, value json.RawMessage) {
+		switch name {
+		case "query":
+			query = value
+		case "operationName":
+			operationName = value
+		case "variables":
+			variables = value
+		case "extensions":
+			extensions = value
+		}
+	})
+	if err != nil {
 		return nil, errors.New("the request is not one JSON object")
 	}
 	p := &graphql.RawParams{}
-	if raw := members["query"]; isNull(raw) || raw[0] != '"' {
+	if isNull(query) || query[0] != '"' {
 		return nil, errors.New(`"query" must be a string`)
 	}
 	if err := errors.Join(
-		stringMember(members, "query", &p.Query),
-		stringMember(members, "operationName", &p.OperationName),
-		objectMember(members, "variables", &p.Variables),
-		objectMember(members, "extensions", &p.Extensions),
+		readString("query", query, &p.Query),
+		readString("operationName", operationName, &p.OperationName),
+		readObject("variables", variables, &p.Variables),
+		readObject("extensions", extensions, &p.Extensions),
 	); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-func objectMember(members map[string]json.RawMessage, name string, to *map[string]any) error {
-	raw := members[name]
+func readObject(name string, raw json.RawMessage, to *map[string]any) error {
 	if isNull(raw) {
 		return nil
 	}

@@ -32,9 +32,9 @@ type outbox struct {
 	rest      []byte   // what a direct write could not bring off; goes first
 	bytes     int      // of frames and rest, and of those being written
 	taken     int      // bytes of the batch that is being written
-	ping      []byte   // rendered ping, or nil
 	pong      []byte   // rendered pong, or nil: the latest ping's (RFC 6455, section 5.5.3)
 	closing   []byte   // rendered Close frame, goes after all frames
+	ping      bool     // a ping waits
 	sealed    bool     // nothing more is accepted …
 	abandoned bool     // … or written
 	flushing  bool     // somebody writes
@@ -154,7 +154,8 @@ func (o *outbox) replace(f frame) {
 }
 
 // claim makes the caller the one who writes, if nothing waits and nobody
-// writes. It ends with release.
+// writes. missed are the results that op, which may be nil, has not been told
+// of. A claim ends with release.
 func (o *outbox) claim(op *operation) (missed uint64, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -163,7 +164,9 @@ func (o *outbox) claim(op *operation) (missed uint64, ok bool) {
 	}
 	o.flushing = true
 	o.work.Add(1) // serve waits for it as for a flush
-	missed, op.missed = op.missed, 0
+	if op != nil {
+		missed, op.missed = op.missed, 0
+	}
 	return missed, true
 }
 
@@ -180,7 +183,7 @@ func (o *outbox) release(rest []byte) offered {
 		o.rest = bytes.Clone(rest)
 		o.bytes += len(rest)
 	}
-	if o.rest == nil && len(o.frames) == 0 && o.ping == nil && o.pong == nil && o.closing == nil {
+	if o.rest == nil && len(o.frames) == 0 && !o.ping && o.pong == nil && o.closing == nil {
 		return queued
 	}
 	return o.started()
@@ -193,7 +196,7 @@ func (o *outbox) probe() offered {
 	if o.sealed {
 		return late
 	}
-	o.ping = appendFrameHeader(nil, websocket.PingMessage, 0)
+	o.ping = true
 	return o.started()
 }
 
@@ -235,7 +238,7 @@ func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sealed, o.abandoned = true, true
-	o.rest, o.frames, o.closing, o.ping, o.pong = nil, nil, nil, nil, nil
+	o.rest, o.frames, o.closing, o.ping, o.pong = nil, nil, nil, false, nil
 	o.bytes = o.taken
 }
 
@@ -262,8 +265,10 @@ func (o *outbox) take(buf []byte) (batch []byte, frames int, last bool) {
 		return buf, 0, false
 	}
 	buf = append(buf[:0], o.pong...)
-	buf = append(buf, o.ping...)
-	o.pong, o.ping = nil, nil
+	if o.ping {
+		buf = append(buf, pingFrame...)
+	}
+	o.pong, o.ping = nil, false
 
 	n := 0
 	for n < len(o.frames) && (len(buf) == 0 || len(buf)+o.frames[n].size() <= cap(buf)) {
@@ -297,6 +302,12 @@ func (o *outbox) drop(n int) {
 		o.frames = nil
 	}
 }
+
+// pingFrame is a ping without a payload.
+var pingFrame = appendFrameHeader(nil, websocket.PingMessage, 0)
+
+// maxFrameHeader is how long the header of a frame of ours can be.
+const maxFrameHeader = 10
 
 // appendFrameHeader appends the header of an unfragmented, unmasked frame with
 // the shortest length form (RFC 6455, section 5.2).

@@ -94,7 +94,9 @@ export function resuming<C extends Client>(client: C, options: ResumeOptions = {
     const asked = (payload.extensions?.sluice ?? {}) as Asked;
     let cursor = asked.resume; // behind which the stream goes on; undefined: with what is yet to come
     let lost: Gap | undefined; // what the next result has to tell
+    let open = false; // whether anything has come since the message last went out
     let retries = 0;
+    let left = false;
     let stop: () => void;
 
     const resumable = {
@@ -106,6 +108,7 @@ export function resuming<C extends Client>(client: C, options: ResumeOptions = {
           ready: true,
           cursor: true,
           get resume() {
+            open = false;
             return cursor;
           },
         },
@@ -120,13 +123,15 @@ export function resuming<C extends Client>(client: C, options: ResumeOptions = {
 
     function next(result: Result): void {
       const { ready, cursor: at } = notesOf(result);
-      if (!ready) retries = 0;
-      if (cursor !== undefined && at !== cursor && (ready || at === undefined)) {
+      if (cursor !== undefined && (ready ? at !== cursor : !open)) {
         lost = { reason: "RESUME_UNSUPPORTED" }; // by a server that took no notice of the cursor
+        cursor = undefined;
       } else if (!ready && at !== undefined && at === cursor) {
         return; // it was handed on before
       }
-      cursor = at;
+      cursor = at ?? cursor;
+      open = true;
+      if (!ready) retries = 0;
       if (ready && !asked.ready) return;
       if (lost && !ready) {
         result = withGap(result, lost);
@@ -143,6 +148,7 @@ export function resuming<C extends Client>(client: C, options: ResumeOptions = {
       if (!refusal) return sink.error(error);
       if (refusal.code === "LOG_UNAVAILABLE") return again();
       if (onLost?.(refusal as Loss, payload) === "fail") return sink.error(error);
+      if (left) return sink.complete(); // onLost has unsubscribed
       lost = { reason: refusal.code };
       cursor = refusal.cursor;
       if (retries++ === 0) start();
@@ -161,7 +167,10 @@ export function resuming<C extends Client>(client: C, options: ResumeOptions = {
     }
 
     start();
-    return () => stop();
+    return () => {
+      left = true;
+      stop();
+    };
   }
 
   return {

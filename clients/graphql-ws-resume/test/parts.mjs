@@ -13,10 +13,13 @@ import { atEnd, newGateway, until } from "../../node/harness.mjs";
 // Apollo's GraphQLWsLink compares with WebSocket.CLOSED, which Node 20 lacks.
 globalThis.WebSocket ??= WebSocket;
 
-// startGateway starts a gateway on embedded brokers; it ends with the test.
-export async function startGateway(t, options) {
+// startGateway starts a gateway, on embedded brokers unless it is told others; it ends with the test.
+export async function startGateway(t, { args = [], ...options } = {}) {
   const limits = ["publish", "publish-burst", "operations", "operations-burst"];
-  const gateway = newGateway({ args: limits.flatMap((name) => ["--limit", `${name}=100000`]), ...options });
+  const gateway = newGateway({
+    args: [...limits.flatMap((name) => ["--limit", `${name}=100000`]), ...args],
+    ...options,
+  });
   atEnd(t, () => gateway.kill());
   return gateway.start();
 }
@@ -126,7 +129,7 @@ export function random(seed) {
   };
 }
 
-// Proxy passes connections on. `budget()` says for each new one after how many
+// Proxy passes connections on, to one of its targets after the other. `budget()` says for each new one after how many
 // bytes, { down } from the server or { up } to it, it is cut, and whether by a
 // reset; what is missing never cuts.
 export class Proxy {
@@ -135,10 +138,13 @@ export class Proxy {
   open = true; // else connections are refused as soon as they come
   #pairs = new Set();
 
-  static async start(t, addr) {
-    const [host, port] = addr.split(":");
+  static async start(t, ...addrs) {
     const proxy = new Proxy();
-    const server = createServer((near) => proxy.#join(near, connect(Number(port), host)));
+    let connections = 0;
+    const server = createServer((near) => {
+      const [host, port] = addrs[connections++ % addrs.length].split(":");
+      proxy.#join(near, connect(Number(port), host));
+    });
     await once(server.listen(0, "127.0.0.1"), "listening");
     atEnd(t, () => (proxy.cut(), server.close()));
     proxy.socket = `ws://127.0.0.1:${server.address().port}/graphql`;

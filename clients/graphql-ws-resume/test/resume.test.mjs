@@ -340,6 +340,20 @@ describe("with a server that says what the test wants", { timeout: 60_000 }, () 
     });
   }
 
+  test("who unsubscribes when told of the loss is not subscribed again", limit, async (t) => {
+    const server = await scripted(t, (_, reply) => {
+      reply("next", notice("c0"));
+      reply("error", refusal("CURSOR_TOO_OLD"));
+    });
+    const client = connected(t, server.url, { options: { onLost: () => unsubscribe() } });
+    const closed = new Promise((resolve) => client.on("closed", resolve));
+    const sink = new Numbers();
+    const unsubscribe = client.subscribe(operation, sink);
+    await closed;
+    assert.deepEqual(sink.ended, {});
+    assert.equal(server.heard.length, 1);
+  });
+
   test("losses that follow each other are not asked about in a hurry", limit, async (t) => {
     const server = await scripted(t, (_, reply, n, socket) => {
       reply("next", notice("c0"));
@@ -373,6 +387,21 @@ describe("with a server that says what the test wants", { timeout: 60_000 }, () 
       assert.deepEqual(gaps(sink), [undefined, "RESUME_UNSUPPORTED"]);
     });
   }
+
+  test("a result without a cursor does not lose the place", limit, async (t) => {
+    const server = await scripted(t, (_, reply, n, socket) => {
+      reply("next", notice(`c${n}`));
+      if (n > 0) return reply("next", event(3, { cursor: "c2" }));
+      reply("next", event(1, { cursor: "c1" }));
+      reply("next", event(2));
+      socket.close(1012);
+    });
+    const sink = new Numbers();
+    connected(t, server.url).subscribe(operation, sink);
+    await sink.count(3);
+    assert.deepEqual(resumes(server), [undefined, "c1"]);
+    assert.deepEqual(gaps(sink), [undefined, undefined, undefined]);
+  });
 
   test("return() ends an iterator that waits; dispose() and on() are the client's", limit, async (t) => {
     const server = await scripted(t, (_, reply) => reply("next", notice("c0")));

@@ -18,6 +18,7 @@
 package sqlitelog
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -202,8 +203,12 @@ func (s *Store) openFile(file string) (_ *writer, err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	if err := errors.Join(w.open(), s.prepare()); err != nil {
-		return nil, errors.Join(err, w.close(), s.read.Close())
+	if err = w.open(); err == nil {
+		err = s.prepare()
+	}
+	if err != nil { // the first says it all
+		_ = errors.Join(w.close(), s.read.Close())
+		return nil, err
 	}
 	return w, nil
 }
@@ -220,7 +225,7 @@ func (s *Store) prepare() error {
 	var failed error
 	statement := func(query string) *sql.Stmt {
 		stmt, err := s.read.Prepare(query)
-		failed = errors.Join(failed, err)
+		failed = cmp.Or(failed, err)
 		return stmt
 	}
 	// One statement, so that all of it is of one moment.
