@@ -11,7 +11,7 @@ LINT = bin/tools/golangci-lint-$(LINT_VERSION)
 
 .PHONY: help
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The pages are built while the gateway already runs; it reads them from disk
 # and shows a placeholder until then.
@@ -67,8 +67,9 @@ test-clients: bin/sluice $(patsubst %,clients/%/node_modules/.package-lock.json,
 	cd clients/graphql-ws-resume && npm test
 
 .PHONY: test-browser
-test-browser: build clients/browser/node_modules/.package-lock.json ## Run the pages in Chromium against the gateway
+test-browser: build bin/stock $(patsubst %,%/node_modules/.package-lock.json,clients/browser examples/nothing-lost) ## Run the pages in Chromium against the gateway
 	cd clients/browser && npm test
+	cd examples/nothing-lost && npm test
 
 .PHONY: conformance
 conformance: ## Write docs/conformance.md anew
@@ -86,6 +87,14 @@ test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)
 .PHONY: smoke
 smoke: bin/sluice clients/node/node_modules/.package-lock.json ## See one message of a real MQTT and Redis server reach a client
 	cd clients/node && npm run smoke
+
+.PHONY: show-nothing-lost
+show-nothing-lost: bin/sluice bin/stock examples/nothing-lost/node_modules/.package-lock.json ## Kill servers and broker under a page that counts what is lost (a minute)
+	cd examples/nothing-lost && node run.mjs $(ARGS)
+
+.PHONY: bin/stock
+bin/stock:
+	$(GO) build -o $@ ./examples/nothing-lost/stock
 
 .PHONY: bench
 bench: bin/sluice ## Measure against other servers, in three minutes (Linux)

@@ -1,0 +1,34 @@
+// Runs the show once and prints its account; exits 1 if it shows something else
+// than it is to show.
+//
+//   node run.mjs [--short] [--headed] [--record]
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Film } from "./film.mjs";
+import { Show, plans, table, wrong } from "./show.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    short: { type: "boolean" }, // one kill
+    headed: { type: "boolean" }, // in a window
+    record: { type: "boolean" }, // into docs/nothing-lost.png and .gif
+  },
+});
+
+const endings = [];
+const show = new Show({ after: (end) => endings.push(end) });
+try {
+  await show.start({
+    headless: !options.headed,
+    ...(options.record ? Film.context : { viewport: { width: 1280, height: 720 } }),
+  });
+  const film = options.record && new Film(show.page);
+  const account = await show.run(options.short ? plans.short : plans.full);
+  console.log(table(account));
+  await film?.end(fileURLToPath(new URL("../../docs/nothing-lost", import.meta.url)));
+  const fault = wrong(account);
+  if (fault) console.error(fault);
+  process.exitCode = fault ? 1 : 0;
+} finally {
+  for (const end of endings) await end();
+}
