@@ -162,7 +162,7 @@ func (g *group) add(to sink, wants Asked) *member {
 	}
 	m := g.append(to, wants)
 	last, begun := g.last, g.begun
-	if begun != nil && g.moved {
+	if begun != nil && g.moved && g.execution.kept != nil {
 		begun = func() string { return g.execution.kept.Cursor(m.since) }
 	}
 	g.mu.Unlock()
