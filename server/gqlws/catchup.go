@@ -65,6 +65,19 @@ func (t *Transport) comeBack(exec graphql.GraphExecutor, opCtx *graphql.Operatio
 	return c
 }
 
+// stay leaves the subscriber to the execution, whose source keeps nothing: so it
+// has nothing to catch up with, and cannot wait for the subscriber either.
+func (c *catchUp) stay() {
+	c.to.pace(false)
+	c.mu.Lock()
+	g := c.group
+	c.group = nil
+	c.mu.Unlock()
+	if g != nil {
+		g.unvisit()
+	}
+}
+
 // room reports whether the subscriber takes more; else the execution is woken
 // once it does.
 func (c *catchUp) room() bool { return c.to.room(c.wake) }

@@ -132,7 +132,7 @@ type execution struct {
 	runs    *runQueue
 	report  func(msg string, args ...any)
 	to      sink
-	back    *catchUp    // nil: its subscribers have not come back from somewhere
+	back    *catchUp    // nil: its subscribers have not come back, or its source keeps nothing
 	cursors atomic.Bool // somebody asked for them: they are made once for all
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -177,6 +177,10 @@ func (x *execution) Attach(feed live.Feed) bool {
 func (x *execution) open() {
 	defer x.rescue()
 	x.respond, x.respCtx = x.exec.DispatchOperation(live.WithFeeder(x.ctx, x), x.opCtx)
+	if x.back != nil && x.kept == nil {
+		x.back.stay()
+		x.back = nil
+	}
 	if x.feed != nil {
 		x.begin()
 	}

@@ -257,7 +257,7 @@ func (g *group) since(m *member) (_ live.Position, ok bool) {
 	defer g.mu.Unlock()
 	switch {
 	case m.moved:
-		return m.since, true
+		return m.since, g.execution.kept != nil
 	case g.begun == nil || g.execution.kept == nil:
 		return live.Position{}, false
 	}

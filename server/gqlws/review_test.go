@@ -24,3 +24,42 @@ func TestReadyOfAGroupThatHasMovedWithoutACursor(t *testing.T) {
 		}
 	}
 }
+
+// A resolver may name a place in its stream without the engine knowing it: its
+// channel is then bounded as any other is.
+func TestResumeOfAPlainChannelIsBounded(t *testing.T) {
+	const queue = 8 << 10
+	e := startEngine(t, Config{QueueBytes: queue})
+	r := e.subscribe(t, `subscription { plainFrom(n: 100000, after: "c1") }`)
+	eventually(t, "an ending", func() bool { return r.isOver() || queuedBytes(r) > 2*queue })
+	if n := queuedBytes(r); n > 2*queue {
+		t.Errorf("%d bytes wait", n)
+	}
+	if _, open := take(t, r, 1<<20); open || r.Ending() == nil || r.Ending().Code != SlowConsumer.Code {
+		t.Errorf("open: %t, ending %v, want %v", open, r.Ending(), SlowConsumer)
+	}
+}
+
+func queuedBytes(r *Results) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes
+}
+
+// Who names a place in a stream whose source keeps nothing has an execution of
+// its own, paced by nobody, and leaves the group alone.
+func TestResumeOfASourceThatKeepsNothing(t *testing.T) {
+	g := start(t, Config{QueueBytes: 8 << 10})
+	c := g.connect(t)
+	c.subscribe("1", `subscription { wordsFrom(topic: "a", after: "c1") }`)
+	eventually(t, "one stream", func() bool { return len(g.queues("a")) == 1 })
+	eventually(t, "no group", func() bool {
+		g.transport.groups.mu.Lock()
+		defer g.transport.groups.mu.Unlock()
+		return len(g.transport.groups.open) == 0
+	})
+	g.publish("a", "one")
+	c.want(`{"id":"1","type":"next","payload":{"data":{"wordsFrom":"one"}}}`)
+	c.send(`{"id":"1","type":"complete"}`)
+	eventually(t, "no streams", func() bool { return len(g.queues("a")) == 0 })
+}
