@@ -1,7 +1,9 @@
 package gqlws
 
 import (
+	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 )
 
@@ -62,4 +64,29 @@ func TestResumeOfASourceThatKeepsNothing(t *testing.T) {
 	c.want(`{"id":"1","type":"next","payload":{"data":{"wordsFrom":"one"}}}`)
 	c.send(`{"id":"1","type":"complete"}`)
 	eventually(t, "no streams", func() bool { return len(g.queues("a")) == 0 })
+}
+
+// The notice that a stream is open is no result: KEEP_LATEST neither drops nor
+// replaces it, nor counts it as missed.
+func TestKeepLatestKeepsTheReadyNotice(t *testing.T) {
+	var work sync.WaitGroup
+	op := &operation{policy: keepLatest, head: []byte(`{"payload":`), asked: Asked{Ready: true}}
+	notice, word := readyResult("a cursor, which makes it the longer of the two"), result{body: []byte(`{"data":{"latest":"word"}`)}
+
+	o := outbox{limit: 120, work: &work, flushing: true}
+	o.offer(op.frame(notice))
+	for range 3 {
+		o.offer(op.frame(word))
+	}
+	batch, _, _ := o.take(make([]byte, 0, 1<<10))
+	if !bytes.Contains(batch, []byte(`"ready":true`)) {
+		t.Errorf("the notice was replaced: %q", batch)
+	}
+
+	op.missed = 0
+	o = outbox{limit: 100, work: &work, flushing: true}
+	o.offer(frame{head: make([]byte, 90)})
+	if r := o.offer(op.frame(notice)); r != full || op.missed != 0 {
+		t.Errorf("got %v and %d missed for a notice that finds no room, want %v and none", r, op.missed, full)
+	}
 }
