@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -399,8 +400,14 @@ func (s *shared) cursor(opCtx *graphql.OperationContext, wants Asked) (string, *
 	if wants.Resume != "" {
 		return wants.Resume, nil
 	}
-	cursor, _ := s.field.ArgumentMap(opCtx.Variables)[s.resume].(string)
-	return cursor, nil
+	switch cursor := s.field.ArgumentMap(opCtx.Variables)[s.resume].(type) {
+	case nil:
+		return "", nil
+	case string:
+		return cursor, nil
+	default: // a scalar may be written in many ways: it is for the resolver to refuse
+		return fmt.Sprint(cursor), nil
+	}
 }
 
 // ownerless copies an operation without the headers and extensions of the client
