@@ -441,16 +441,26 @@ func (s *shared) resumedAt(op *ast.OperationDefinition, cursor string) *ast.Oper
 }
 
 // rootField is the field of a subscription that has just one selection, which
-// is a field.
+// is a field, or a fragment with that.
 func rootField(op *ast.OperationDefinition) *ast.Field {
-	if op.Operation != ast.Subscription || len(op.SelectionSet) != 1 {
+	if op.Operation != ast.Subscription {
 		return nil
 	}
-	field, _ := op.SelectionSet[0].(*ast.Field)
-	if field == nil || field.Definition == nil {
-		return nil
+	selections, conditional := op.SelectionSet, false
+	for len(selections) == 1 && !conditional {
+		switch s := selections[0].(type) {
+		case *ast.Field:
+			if s.Definition == nil {
+				return nil
+			}
+			return s
+		case *ast.InlineFragment:
+			selections, conditional = s.SelectionSet, len(s.Directives) > 0
+		case *ast.FragmentSpread:
+			selections, conditional = s.Definition.SelectionSet, len(s.Directives) > 0
+		}
 	}
-	return field
+	return nil
 }
 
 func flag(directive *ast.Directive, name string) bool {

@@ -3,6 +3,7 @@ package gqlws
 import (
 	"bytes"
 	"fmt"
+	"github.com/99designs/gqlgen/graphql"
 	"sync"
 	"testing"
 )
@@ -88,5 +89,49 @@ func TestKeepLatestKeepsTheReadyNotice(t *testing.T) {
 	o.offer(frame{head: make([]byte, 90)})
 	if r := o.offer(op.frame(notice)); r != full || op.missed != 0 {
 		t.Errorf("got %v and %d missed for a notice that finds no room, want %v and none", r, op.missed, full)
+	}
+}
+
+// A fragment around the field of a subscription changes nothing.
+func TestFragmentAroundTheFieldChangesNothing(t *testing.T) {
+	for name, document := range map[string]string{
+		"inline":        `subscription { ... { log(topic: \"a\") } }`,
+		"on a type":     `subscription { ... on Subscription { log(topic: \"a\") } }`,
+		"named":         `subscription { ...F } fragment F on Subscription { log(topic: \"a\") }`,
+		"in each other": `subscription { ...F } fragment F on Subscription { ... { log(topic: \"a\") } }`,
+		"the argument":  `subscription { ...F } fragment F on Subscription { log(topic: \"a\", after: \"c2\") }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, Config{})
+			g.log.append("a", "one", "two", "three")
+			for i := range 2 {
+				c := g.connect(t)
+				c.send(`{"id":"1","type":"subscribe","payload":{"query":"` + document + `","extensions":{"sluice":{"resume":"c2"}}}}`)
+				c.want(`{"id":"1","type":"next","payload":{"data":{"log":"three"}}}`)
+				if !unshared {
+					eventually(t, fmt.Sprintf("one stream for %d", i+1), func() bool { return g.log.streams.Load() == 1 })
+				}
+			}
+		})
+	}
+}
+
+func TestOverflowPolicyInAFragment(t *testing.T) {
+	e := startEngine(t, Config{})
+	for document, want := range map[string]overflowPolicy{
+		`subscription { latest(topic: "a") }`:                                            keepLatest,
+		`subscription { ...F } fragment F on Subscription { latest(topic: "a") }`:        keepLatest,
+		`subscription { ... @include(if: true) { latest(topic: "a") } }`:                 closeSocket,
+		`subscription { ...F } fragment F on Subscription { words(topic: "a") }`:         closeSocket,
+		`subscription { latest(topic: "a") ... on Subscription { latest(topic: "a") } }`: closeSocket,
+	} {
+		ctx := graphql.StartOperationTrace(t.Context())
+		opCtx, errs := e.exec.CreateOperationContext(ctx, &graphql.RawParams{Query: document})
+		if errs != nil {
+			t.Fatal(document, errs)
+		}
+		if got := overflowOf(opCtx); got != want {
+			t.Errorf("%s: policy %d, want %d", document, got, want)
+		}
 	}
 }
