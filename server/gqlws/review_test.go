@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"github.com/99designs/gqlgen/graphql"
+	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Who joins a group that has sent something is told that the stream is open,
@@ -133,5 +135,57 @@ func TestOverflowPolicyInAFragment(t *testing.T) {
 		if got := overflowOf(opCtx); got != want {
 			t.Errorf("%s: policy %d, want %d", document, got, want)
 		}
+	}
+}
+
+// The group and those who come back to it are ahead of each other at random:
+// each sees every event once, in order, behind one notice.
+func TestNothingIsLostOrDoubledWhoeverIsAhead(t *testing.T) {
+	const total = 1500
+	for _, queue := range []int{1 << 20, 4 << 10} {
+		g := start(t, Config{QueueBytes: queue, OperationsPerSecond: 1e6, OperationsBurst: 1e6})
+		g.log.lag = 300 * time.Microsecond
+		var work sync.WaitGroup
+		work.Go(func() {
+			for n := range total {
+				g.log.append("a", fmt.Sprint(n+1))
+				time.Sleep(rand.N(200 * time.Microsecond)) // the pace of a source, nothing waits for it
+			}
+		})
+		for range 8 {
+			work.Go(func() {
+				cursor, last := "", -1
+				for last < total {
+					c := g.connect(t)
+					c.send(fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":"subscription { log(topic: \"a\") }","extensions":{"sluice":{"resume":%q,"cursor":true,"ready":true}}}}`, cursor))
+					r := c.readLog()
+					if !r.Payload.Extensions.Sluice.Ready || r.Payload.Data != nil || cursor != "" && r.Payload.Extensions.Sluice.Cursor != cursor {
+						t.Errorf("behind %q came %+v, want the notice", cursor, r)
+						return
+					}
+					cursor = r.Payload.Extensions.Sluice.Cursor
+					_, _ = fmt.Sscanf(cursor, "c%d", &last)
+					for range rand.IntN(200) {
+						if last == total {
+							break
+						}
+						r := c.readLog()
+						if r.Payload.Data == nil || r.Payload.Data.Log != fmt.Sprint(last+1) || r.Payload.Extensions.Sluice.Cursor != fmt.Sprintf("c%d", last+1) {
+							t.Errorf("after %d came %+v", last, r)
+							return
+						}
+						cursor = r.Payload.Extensions.Sluice.Cursor
+						last++
+					}
+					c.Close()
+				}
+			})
+		}
+		work.Wait()
+		eventually(t, "nobody", func() bool {
+			g.transport.groups.mu.Lock()
+			defer g.transport.groups.mu.Unlock()
+			return g.log.streams.Load() == 0 && len(g.transport.groups.open) == 0
+		})
 	}
 }
