@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -57,6 +58,7 @@ type group struct {
 	members  []*member
 	walked   bool // next is on its way along members: copy before a change
 	visitors int
+	forget   *time.Timer   // lets go of recent, some time after the last visitor
 	last     []result      // the newest, where replayLast asks for it
 	begun    func() string // names where the stream begins; nil: it is not open yet
 	moved    bool          // results went out …
@@ -228,22 +230,47 @@ func (g *group) visit() bool {
 	defer g.mu.Unlock()
 	if !g.ended {
 		g.visitors++
+		g.remember()
 	}
 	return !g.ended
 }
 
 func (g *group) unvisit() {
 	g.mu.Lock()
-	if g.visitors--; g.visitors == 0 {
-		g.recent.clear()
+	if g.visitors--; g.visitors == 0 && !g.ended {
+		g.forget = time.AfterFunc(recentFor, g.forgetRecent)
 	}
 	g.unlockAndClose()
+}
+
+// recentFor is how long recent results wait for another visitor: those who were
+// cut off together come back over a few seconds.
+const recentFor = 5 * time.Second
+
+func (g *group) forgetRecent() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.visitors == 0 {
+		g.forget = nil
+		g.recent.clear()
+	}
+}
+
+// remember keeps forgetRecent from being called. The caller holds mu.
+func (g *group) remember() {
+	if g.forget != nil {
+		g.forget.Stop()
+		g.forget = nil
+	}
 }
 
 // unlockAndClose ends the group when nobody is left.
 func (g *group) unlockAndClose() {
 	empty := len(g.members) == 0 && g.visitors == 0 && !g.ended
-	g.ended = g.ended || empty
+	if empty {
+		g.ended = true
+		g.remember()
+	}
 	g.mu.Unlock()
 	if empty {
 		g.set.remove(g)
@@ -304,7 +331,7 @@ func (g *group) next(results []result) {
 	if g.replayLast {
 		g.last = []result{newest}
 	}
-	keep := g.visitors > 0
+	keep := g.visitors > 0 || g.forget != nil
 	g.mu.Unlock()
 	if keep {
 		for _, r := range results {
@@ -340,6 +367,7 @@ func (g *group) end() []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+	g.remember()
 	members := g.members
 	for _, m := range members {
 		m.index = -1

@@ -189,3 +189,29 @@ func TestNothingIsLostOrDoubledWhoeverIsAhead(t *testing.T) {
 		})
 	}
 }
+
+// Those who come back one after the other share what they missed, too: what one
+// has executed waits a while for the next.
+func TestWhoComesBackNextSharesWhatWasExecuted(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	const missed = 50
+	g := start(t, Config{})
+	for n := range missed {
+		g.log.append("a", fmt.Sprint(n+1))
+	}
+	for range 3 {
+		c := g.connect(t)
+		c.resume("a", "c0")
+		for n := range missed {
+			if r := c.readLog(); r.Payload.Data.Log != fmt.Sprint(n+1) {
+				t.Fatalf("got %+v, want %d", r, n+1)
+			}
+		}
+		eventually(t, "one stream", func() bool { return g.log.streams.Load() == 1 })
+	}
+	if n := g.executed.Load(); n != missed {
+		t.Errorf("%d executions for %d events", n, missed)
+	}
+}
