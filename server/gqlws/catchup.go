@@ -367,13 +367,16 @@ func (r *recent) put(kept result) {
 	}
 	r.byPos[p] = kept
 	r.order = append(r.order, p)
-	r.bytes += len(kept.body)
+	r.bytes += len(kept.body) + recentOverhead
 	for r.bytes > r.limit && len(r.order) > 1 {
-		r.bytes -= len(r.byPos[r.order[0]].body)
+		r.bytes -= len(r.byPos[r.order[0]].body) + recentOverhead
 		delete(r.byPos, r.order[0])
 		r.order = r.order[1:]
 	}
 }
+
+// recentOverhead is about what a result takes besides its body.
+const recentOverhead = 320
 
 func (r *recent) clear() {
 	r.mu.Lock()

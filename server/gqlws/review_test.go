@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"github.com/99designs/gqlgen/graphql"
+	"github.com/sluice-gateway/sluice/internal/live"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -214,4 +217,27 @@ func TestWhoComesBackNextSharesWhatWasExecuted(t *testing.T) {
 	if n := g.executed.Load(); n != missed {
 		t.Errorf("%d executions for %d events", n, missed)
 	}
+}
+
+// What recent results cost beside their bytes counts, too: small events must not
+// make a group large.
+func TestRecentResultsAreBoundedInMemory(t *testing.T) {
+	const limit = 1 << 20
+	r := recent{limit: limit}
+	var kept struct{ live.Kept }
+	before := heap()
+	for n := range uint64(100_000) {
+		r.put(result{body: []byte(`{"data":{"x":1}`), more: &more{pos: live.Position{Lo: n}, kept: kept, sealed: strings.Repeat("c", 55)}})
+	}
+	if grown := heap() - before; grown > 2*limit {
+		t.Errorf("%d bytes for a bound of %d", grown, limit)
+	}
+	runtime.KeepAlive(&r)
+}
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
