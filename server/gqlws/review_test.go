@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -240,4 +241,27 @@ func heap() int {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
+}
+
+// What was executed before a panic reaches the client before the error does, and
+// only then are its events acknowledged.
+func TestResultsBeforeAPanicAreDelivered(t *testing.T) {
+	e := startEngine(t, Config{Workers: 1})
+	r := e.subscribe(t, `subscription { private(topic: "a") }`)
+	other := e.subscribe(t, `subscription { private(topic: "b") }`)
+	eventually(t, "two streams", func() bool { return len(e.queues("a")) == 1 && len(e.queues("b")) == 1 })
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	e.queues("b")[0].Push(live.Event[string]{Done: func() { close(busy); <-goOn }}, 1)
+	<-busy // the only worker
+	var done atomic.Int32
+	for _, word := range []string{"one", "two", "panic"} {
+		e.queues("a")[0].Push(live.Event[string]{Value: word, Done: func() { done.Add(1) }}, 1)
+	}
+	close(goOn)
+	got, open := take(t, r, 100)
+	if len(got) != 3 || got[0] != `{"data":{"private":"one"}}` || got[1] != `{"data":{"private":"two"}}` || !strings.HasPrefix(got[2], `{"errors":`) || open {
+		t.Errorf("got %s, open: %t", got, open)
+	}
+	eventually(t, "three acknowledgements", func() bool { return done.Load() == 3 })
+	take(t, other, 1)
 }
