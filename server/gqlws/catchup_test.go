@@ -20,7 +20,8 @@ import (
 // its cursor is "c" and n.
 type testLog struct {
 	tail    *live.Tail[string, string]
-	streams atomic.Int32 // that are open
+	streams atomic.Int32  // that are open
+	lag     time.Duration // by how much a stream may be behind another, at most
 
 	mu      sync.Mutex
 	topics  map[string][]live.Event[string]
@@ -86,6 +87,20 @@ type countedSub struct {
 	live.Kept
 	log  *testLog
 	once sync.Once
+	wake func()
+}
+
+func (s *countedSub) Wake(f func()) {
+	s.wake = f
+	s.Sub.Wake(f)
+}
+
+func (s *countedSub) Next(buf []live.Event[string]) (int, bool) {
+	if s.log.lag > 0 && rand.IntN(2) == 0 {
+		time.AfterFunc(rand.N(s.log.lag), s.wake)
+		return 0, true
+	}
+	return s.Sub.Next(buf)
 }
 
 func (s *countedSub) Close() {
