@@ -450,6 +450,16 @@ func (f *fleet) closedOfStalled() (n int) {
 	return n
 }
 
+// ended reports that the server has closed sockets, and why.
+func (f *fleet) ended() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d sockets ended: %s", f.dead, f.why)
+}
+
 func (f *fleet) deliveries() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

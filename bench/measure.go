@@ -320,7 +320,7 @@ func (b *bed) storm(ctx context.Context, peer string, n int) (micros float64, er
 			return err
 		}
 		defer time.AfterFunc(time.Second, f.close)
-		err = until(ctx, 30*time.Second, "acknowledgements", func() (bool, error) { return f.count(&f.acked) == n, nil })
+		err = until(ctx, 30*time.Second, "acknowledgements", func() (bool, error) { return f.count(&f.acked) == n, f.ended() })
 		time.Sleep(300 * time.Millisecond) // for the subscriptions behind them
 		return err
 	})

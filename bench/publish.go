@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -95,8 +94,8 @@ func (p *publisher) warmUp(ctx context.Context, f *fleet) error {
 		if f.count(&f.warmed) == len(f.clients) {
 			return true, nil
 		}
-		if dead := f.count(&f.dead); dead > 0 {
-			return false, fmt.Errorf("%d sockets ended: %s", dead, f.why)
+		if err := f.ended(); err != nil {
+			return false, err
 		}
 		for channel := range p.channels {
 			p.append(channel, 0)

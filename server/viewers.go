@@ -18,7 +18,9 @@ import (
 func meet(ctx context.Context, payload json.RawMessage) (context.Context, map[string]any, error) {
 	viewer := graph.Viewer{ID: rand.Text(), Name: "anonymous"}
 	var members map[string]json.RawMessage
-	_ = json.Unmarshal(payload, &members) // without a payload there is no name
+	if payload != nil { // else there is no name
+		_ = json.Unmarshal(payload, &members)
+	}
 	if name, present := members["name"]; present {
 		if json.Unmarshal(name, &viewer.Name) != nil || rooms.CheckName("name", viewer.Name) != nil {
 			return nil, nil, errors.New("name in the payload of connection_init must be a text of 1 to 40 characters")

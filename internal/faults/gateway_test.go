@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	for _, variable := range os.Environ() { // gateways inherit the others
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SLUICE_") {
-			os.Unsetenv(name)
+			_ = os.Unsetenv(name)
 		}
 	}
 	code := m.Run()

@@ -111,6 +111,13 @@ func (s *sender) refused(code string) (n int, slowest time.Duration) {
 	return s.refusals[code], s.slowest
 }
 
+// acknowledged lists the numbers that were.
+func (s *sender) acknowledged() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.acked))
+}
+
 // mutation sends through gateways: to the first address, and after each error to
 // the next one.
 func mutation(addrs []string, document string, variables func(n int) map[string]any) func(context.Context, int) error {

@@ -1,6 +1,7 @@
 package gqlws
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,6 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/gorilla/websocket"
 	"github.com/vektah/gqlparser/v2/gqlerror"
-	"golang.org/x/time/rate"
 )
 
 // conn is one socket. serve reads it and owns it: when serve returns, every
@@ -36,8 +36,8 @@ type conn struct {
 	work     sync.WaitGroup // flush, operations with a goroutine
 	initWait *time.Timer    // nil: it is over
 	release  func()        // gives back the place that Config.Admit took
-	pace     *rate.Limiter // of operations
-	flood    *rate.Limiter // of messages
+	pace     bucket        // of operations
+	flood    bucket        // of messages
 	pinged   time.Time     // by the keeper alone
 
 	// ctx is the parent of every operation's. serve's goroutine replaces it
@@ -72,9 +72,6 @@ func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *ht
 		t: t, ws: ws, socket: wire.Conn, exec: exec, header: header, protocol: newProtocol(token),
 		ctx: ctx, cancel: cancel, pinged: time.Now(),
 	}
-	perSecond, burst := t.cfg.OperationsPerSecond, t.cfg.OperationsBurst
-	c.pace = rate.NewLimiter(rate.Limit(perSecond), burst)
-	c.flood = rate.NewLimiter(rate.Limit(floodFactor*perSecond), floodFactor*burst)
 	c.direct = newDirectWriter(c.socket)
 	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
 	return c
@@ -131,25 +128,45 @@ func (c *conn) hangUp() {
 
 func (c *conn) read() error {
 	for {
-		kind, text, err := c.ws.ReadMessage()
+		kind, message, err := c.ws.NextReader()
+		if err == nil {
+			err = c.receive(kind, message)
+		}
 		if err != nil {
 			c.unreadable(err)
 			return err
 		}
-		c.alive()
-		if c.isEnded() {
-			continue // our Close frame is on its way; only the client's counts now
-		}
-		switch {
-		case !c.tame(): // nothing more is handled
-		case kind != websocket.TextMessage:
-			c.close(NotText)
-		case !utf8.Valid(text):
-			c.close(InvalidUTF8)
-		default:
-			c.apart(func() { c.handle(c.protocol.step(text, c.active)) })
-		}
 	}
+}
+
+// messages are buffers for what is read: nothing of a message is kept.
+var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// receive reads a message that has begun, and does what it leads to. An error is
+// one of reading.
+func (c *conn) receive(kind int, message io.Reader) error {
+	buf := messages.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= batchBytes { // else it is for the garbage collector
+			buf.Reset()
+			messages.Put(buf)
+		}
+	}()
+	if _, err := buf.ReadFrom(message); err != nil {
+		return err
+	}
+	c.alive()
+	switch {
+	case c.isEnded(): // our Close frame is on its way; only the client's counts now
+	case !c.tame(): // nothing more is handled
+	case kind != websocket.TextMessage:
+		c.close(NotText)
+	case !utf8.Valid(buf.Bytes()):
+		c.close(InvalidUTF8)
+	default:
+		c.apart(func() { c.handle(c.protocol.step(buf.Bytes(), c.active)) })
+	}
+	return nil
 }
 
 // unreadable ends a socket that cannot be read on, if the client is to blame.
@@ -193,7 +210,7 @@ func (c *conn) apart(f func()) {
 // tame counts a message or a control frame, and closes the socket of a client
 // that floods.
 func (c *conn) tame() bool {
-	if c.flood.Allow() {
+	if c.flood.take(c.t.age(), floodFactor*c.t.cfg.OperationsPerSecond, floodFactor*c.t.cfg.OperationsBurst) {
 		return true
 	}
 	c.close(Flooding)
@@ -248,7 +265,7 @@ func (c *conn) rescue() {
 }
 
 func (c *conn) initialise(payload json.RawMessage) bool {
-	ctx, ack, err := c.t.cfg.Init(c.ctx, payload)
+	ctx, ack, err := c.t.cfg.Init(c.ctx, bytes.Clone(payload)) // it may keep that
 	if err != nil {
 		if refusal := c.protocol.refuse(err.Error()); refusal != nil {
 			c.send(refusal)
@@ -303,7 +320,7 @@ func (c *conn) isEnded() bool {
 // start takes an operation on.
 func (c *conn) start(id string, params *graphql.RawParams) {
 	switch {
-	case !c.pace.Allow():
+	case !c.pace.take(c.t.age(), c.t.cfg.OperationsPerSecond, c.t.cfg.OperationsBurst):
 		c.refuse(id, "RATE_LIMITED", "This connection starts more than %d operations a second: wait a moment.", c.t.cfg.OperationsPerSecond)
 		return
 	case c.operations() >= c.t.cfg.Operations:

@@ -176,6 +176,7 @@ type Transport struct {
 	stopped  chan struct{}  // closed by Shutdown once the sockets are gone
 	frames   atomic.Uint64  // written
 	bytes    atomic.Uint64  // written
+	began    time.Time
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -191,6 +192,7 @@ var _ graphql.Transport = (*Transport)(nil)
 func New(cfg Config) *Transport {
 	t := &Transport{
 		cfg:     cfg.withDefaults(),
+		began:   time.Now(),
 		conns:   make(map[*conn]struct{}),
 		results: resultSet{empty: make(chan struct{})},
 		stopped: make(chan struct{}),
@@ -239,9 +241,7 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 		http.Error(w, refusal+" (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
 		return
 	}
-	upgrader := t.upgrader
-	upgrader.Subprotocols = []string{token}
-	ws, err := upgrader.Upgrade(onWire{w}, r, nil)
+	ws, err := t.upgrader.Upgrade(onWire{w}, r, chosen[token])
 	if err != nil {
 		t.gone.Done()
 		release()
@@ -255,16 +255,22 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 	go c.serve()
 }
 
+// chosen tell gorilla which subprotocol a client is to be answered. What gorilla
+// itself picks is a part of the request's text, which it would keep in memory.
+var chosen = map[string]http.Header{
+	TransportWS: {"Sec-Websocket-Protocol": {TransportWS}},
+	LegacyWS:    {"Sec-Websocket-Protocol": {LegacyWS}},
+}
+
 // negotiate picks the subprotocol: the new one wins in whatever order the
-// client offers them. It is returned as our own text: a part of the request's
-// would keep all its headers in memory.
+// client offers them.
 func negotiate(offered []string) (token string) {
 	for _, o := range offered {
 		switch {
 		case o == TransportWS:
-			return TransportWS
+			return o
 		case o == LegacyWS:
-			token = LegacyWS
+			token = o
 		}
 	}
 	return token
@@ -328,6 +334,9 @@ func (t *Transport) Stats() Stats {
 	}
 	return s
 }
+
+// age is how long there has been the transport.
+func (t *Transport) age() time.Duration { return time.Since(t.began) }
 
 // Config returns the configuration, its defaults filled in.
 func (t *Transport) Config() Config { return t.cfg }
