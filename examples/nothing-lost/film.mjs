@@ -30,10 +30,14 @@ export class Film {
     }
   }
 
-  // end stops and writes path.png and path.gif.
-  async end(path) {
+  stop() {
     this.#running = false;
-    await this.#recording;
+    return this.#recording;
+  }
+
+  // write stops, and writes path.png and path.gif.
+  async write(path) {
+    await this.stop();
     writeFileSync(`${path}.png`, await this.#page.screenshot());
     this.#frames.push({ at: Date.now(), png: await this.#page.screenshot({ scale: "css" }) });
     writeFileSync(`${path}.gif`, this.#encode());
@@ -43,7 +47,7 @@ export class Film {
   #encode() {
     const gif = GIFEncoder();
     const frames = this.#frames.map(({ at, png }) => ({ at, ...PNG.sync.read(png) }));
-    const palette = mostFrequent([frames.at(-1), frames[frames.length >> 1], frames[0]]);
+    const palette = mostFrequent(frames);
     const indexOf = new Map(palette.map((colour, index) => [packed(...colour), index]));
     const indexed = (data) => {
       const pixels = new Uint8Array(data.length / 4);

@@ -15,20 +15,23 @@ const { values: options } = parseArgs({
   },
 });
 
+const pictures = fileURLToPath(new URL("../../docs/nothing-lost", import.meta.url));
 const endings = [];
 const show = new Show({ after: (end) => endings.push(end) });
+let film;
 try {
   await show.start({
     headless: !options.headed,
     ...(options.record ? Film.context : { viewport: { width: 1280, height: 720 } }),
   });
-  const film = options.record && new Film(show.page);
+  if (options.record) film = new Film(show.page);
   const account = await show.run(options.short ? plans.short : plans.full);
   console.log(table(account));
-  await film?.end(fileURLToPath(new URL("../../docs/nothing-lost", import.meta.url)));
   const fault = wrong(account);
   if (fault) console.error(fault);
+  else await film?.write(pictures);
   process.exitCode = fault ? 1 : 0;
 } finally {
+  await film?.stop();
   for (const end of endings) await end();
 }

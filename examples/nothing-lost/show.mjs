@@ -145,6 +145,7 @@ export class Show {
   // kill ends programs without a warning and starts them again after a pause.
   async #kill(programs, name, label, count = "") {
     await Promise.all(programs.map((program) => program.kill()));
+    await this.#tell("sent", this.sent);
     await this.#tell("mark", label, this.sent);
     await this.#tell("say", `${name} killed${count}`, "away");
     await sleep(pause);
