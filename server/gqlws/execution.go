@@ -278,11 +278,12 @@ func (x *execution) run(t *turn) (again bool) {
 		return false
 	}
 	x.begin()
-	bytes := turnBytes
+	bytes, near := turnBytes, false
 	if x.back != nil {
 		if !x.back.room() {
 			return false
 		}
+		near = x.kept.Near() // what it has read by now waits, or has been taken
 		bytes = min(bytes, x.back.t.cfg.QueueBytes/4)
 	}
 	n, size, state := 0, 0, live.Fed
@@ -299,7 +300,7 @@ func (x *execution) run(t *turn) (again bool) {
 		x.end()
 		return false
 	}
-	if x.back != nil && x.back.caughtUp(x.kept) {
+	if x.back != nil && x.back.caughtUp(x.kept, near && state == live.Empty) {
 		x.over = true
 		x.stop()
 		return false

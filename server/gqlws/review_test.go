@@ -145,7 +145,7 @@ func TestOverflowPolicyInAFragment(t *testing.T) {
 // The group and those who come back to it are ahead of each other at random:
 // each sees every event once, in order, behind one notice.
 func TestNothingIsLostOrDoubledWhoeverIsAhead(t *testing.T) {
-	const total = 1500
+	const total = 800
 	for _, queue := range []int{1 << 20, 4 << 10} {
 		g := start(t, Config{QueueBytes: queue, OperationsPerSecond: 1e6, OperationsBurst: 1e6})
 		g.log.lag = 300 * time.Microsecond
@@ -264,4 +264,35 @@ func TestResultsBeforeAPanicAreDelivered(t *testing.T) {
 	}
 	eventually(t, "three acknowledgements", func() bool { return done.Load() == 3 })
 	take(t, other, 1)
+}
+
+// The head of a log is often behind the newest event of a topic, because others
+// have moved it on: who has seen all that there is joins its group all the same.
+func TestWhoComesBackToAQuietTopicJoinsItsGroup(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	g := start(t, Config{})
+	g.log.append("a", "one", "two", "three")
+	g.log.mu.Lock()
+	g.log.era = 2
+	g.log.mu.Unlock()
+	all := []*client{g.connect(t)}
+	all[0].send(`{"id":"1","type":"subscribe","payload":{"query":"subscription { log(topic: \"a\") }","extensions":{"sluice":{"ready":true,"cursor":true}}}}`)
+	all[0].read() // the notice
+	for from := 1; from <= 3; from++ {
+		c := g.connect(t)
+		c.resume("a", fmt.Sprintf("c%d", from))
+		for n := from; n < 3; n++ {
+			c.readLog()
+		}
+		all = append(all, c)
+	}
+	eventually(t, "one stream", func() bool { return g.log.streams.Load() == 1 })
+	g.log.append("a", "four")
+	for i, c := range all {
+		if r := c.readLog(); r.Payload.Data.Log != "four" {
+			t.Errorf("client %d got %+v", i, r)
+		}
+	}
 }
