@@ -2,6 +2,7 @@ package gqlws
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/sluice-gateway/sluice/internal/live"
@@ -295,4 +296,104 @@ func TestWhoComesBackToAQuietTopicJoinsItsGroup(t *testing.T) {
 			t.Errorf("client %d got %+v", i, r)
 		}
 	}
+}
+
+// Config.Join's leave is called once for each that it let in, however the
+// operation ends.
+func TestLeaveIsCalledOnceHoweverAnOperationEnds(t *testing.T) {
+	var entered, left, twice atomic.Int32
+	cfg := Config{Join: func(context.Context, *graphql.OperationContext) (func(), error) {
+		entered.Add(1)
+		var calls atomic.Int32
+		return func() {
+			left.Add(1)
+			if calls.Add(1) > 1 {
+				twice.Add(1)
+			}
+		}, nil
+	}}
+	subscribe := func(document, sluice string) string {
+		return fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":%q,"extensions":{"sluice":%s}}}`, document, sluice)
+	}
+	tests := []struct {
+		name, start string
+		end         func(g *gateway, c *client)
+	}{
+		{"it cannot be resumed", subscribe(`subscription { words(topic: "a") }`, `{"resume":"c1"}`), func(_ *gateway, c *client) { c.read() }},
+		{"no cursor", subscribe(`subscription { log(topic: "a") }`, `{"resume":"x"}`), func(_ *gateway, c *client) { c.read() }},
+		{"refused by the resolver", subscribe(`subscription { refused }`, `{}`), func(_ *gateway, c *client) { c.read() }},
+		{"it ends by itself", subscribe(`subscription { count(n: 1) }`, `{}`), func(_ *gateway, c *client) { c.read(); c.read() }},
+		{"panic", subscribe(`subscription { words(topic: "a") }`, `{}`), func(g *gateway, c *client) {
+			g.await(c.t, "a", 1)
+			g.publish("a", "panic")
+			c.read()
+		}},
+		{"complete", subscribe(`subscription { words(topic: "a") }`, `{}`), func(g *gateway, c *client) {
+			g.await(c.t, "a", 1)
+			c.send(`{"id":"1","type":"complete"}`)
+		}},
+		{"complete while it opens", subscribe(`subscription { held }`, `{}`), func(_ *gateway, c *client) { c.send(`{"id":"1","type":"complete"}`) }},
+		{"complete while it catches up", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c0"}`), func(_ *gateway, c *client) {
+			c.read()
+			c.send(`{"id":"1","type":"complete"}`)
+		}},
+		{"the socket goes", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c1"}`), func(_ *gateway, c *client) { c.Close() }},
+		{"the server drains", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c3"}`), func(g *gateway, _ *client) { g.transport.Drain(t.Context()) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := start(t, cfg)
+			g.hold = make(chan struct{})
+			g.log.append("a", "one", "two", "three")
+			c := g.connect(t)
+			before := entered.Load()
+			c.send(test.start)
+			eventually(t, "an entry", func() bool { return entered.Load() > before })
+			test.end(g, c)
+			eventually(t, "as many who left", func() bool { return left.Load() == entered.Load() })
+		})
+	}
+	if n := twice.Load(); n > 0 {
+		t.Errorf("%d left twice", n)
+	}
+}
+
+// Without a socket, too, who comes back is paced, joins its group, and leaves
+// nothing behind whenever its results are closed.
+func TestResultsCatchUp(t *testing.T) {
+	const missed, queue = 600, 8 << 10
+	e := startEngine(t, Config{QueueBytes: queue, Unshared: unshared})
+	for n := range missed {
+		e.log.append("a", fmt.Sprintf("%03d %s", n+1, strings.Repeat("x", 100)))
+	}
+	resume := func() *Results {
+		ctx := graphql.StartOperationTrace(t.Context())
+		opCtx, errs := e.exec.CreateOperationContext(ctx, &graphql.RawParams{Query: `subscription { log(topic: "a") }`})
+		if errs != nil {
+			t.Fatal(errs)
+		}
+		return e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx, Asked{Resume: "c0"})
+	}
+	stuck := resume()
+	eventually(t, "a full queue", func() bool { return queuedBytes(stuck) > queue/4 })
+	r := resume()
+	for n := 0; n < missed; {
+		batch, open := take(t, r, 1)
+		for _, one := range batch {
+			if n++; !strings.Contains(one, fmt.Sprintf(`"%03d `, n)) || !open {
+				t.Fatalf("got %s, want %d", one, n)
+			}
+		}
+	}
+	if n := queuedBytes(stuck); n > queue {
+		t.Errorf("%d bytes wait for who takes nothing", n)
+	}
+	stuck.Close()
+	eventually(t, "one stream", func() bool { return e.log.streams.Load() == 1 })
+	e.log.append("a", "live")
+	if got, _ := take(t, r, 1); len(got) != 1 || got[0] != `{"data":{"log":"live"}}` {
+		t.Errorf("got %s", got)
+	}
+	r.Close()
+	eventually(t, "no streams", func() bool { return e.log.streams.Load() == 0 })
 }
