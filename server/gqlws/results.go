@@ -124,6 +124,9 @@ func (r *Results) room(f func()) bool {
 	return false
 }
 
+// giveBack implements receiver: there is no other operation.
+func (r *Results) giveBack() {}
+
 // pace implements receiver.
 func (r *Results) pace(on bool) { r.paced.Store(on) }
 

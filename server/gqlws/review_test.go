@@ -397,3 +397,29 @@ func TestResultsCatchUp(t *testing.T) {
 	r.Close()
 	eventually(t, "no streams", func() bool { return e.log.streams.Load() == 0 })
 }
+
+// Many operations of one socket that catch up at once stay within its bound
+// together, however many workers there are.
+func TestManyWhoCatchUpOnOneSocketShareItsBound(t *testing.T) {
+	const queue, operations = 64 << 10, 40
+	g := start(t, Config{QueueBytes: queue, Workers: operations})
+	for range 100 {
+		g.log.append("a", strings.Repeat("x", 1<<10))
+	}
+	c := g.connect(t)
+	for i := range operations {
+		c.send(fmt.Sprintf(`{"id":"%d","type":"subscribe","payload":{"query":"subscription { a%[1]d: log(topic: \"a\") }","extensions":{"sluice":{"resume":"c0"}}}}`, i))
+	}
+	most := 0
+	for range operations * 100 {
+		c.read()
+		for _, conn := range g.transport.snapshot() {
+			conn.out.mu.Lock()
+			most = max(most, conn.out.bytes)
+			conn.out.mu.Unlock()
+		}
+	}
+	if most > queue {
+		t.Errorf("up to %d bytes wait, more than %d", most, queue)
+	}
+}
