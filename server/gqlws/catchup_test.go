@@ -21,6 +21,7 @@ import (
 type testLog struct {
 	tail    *live.Tail[string, string]
 	streams atomic.Int32  // that are open
+	sealed  atomic.Int32  // cursors
 	lag     time.Duration // by how much a stream may be behind another, at most
 
 	mu      sync.Mutex
@@ -33,7 +34,10 @@ func newTestLog() *testLog {
 	l := &testLog{topics: make(map[string][]live.Event[string]), era: 1}
 	l.tail = live.NewTail(live.TailConfig[string, string]{
 		Archive: l,
-		Cursor:  func(_ string, p live.Position) string { return fmt.Sprintf("c%d", p.Lo) },
+		Cursor: func(_ string, p live.Position) string {
+			l.sealed.Add(1)
+			return fmt.Sprintf("c%d", p.Lo)
+		},
 	})
 	return l
 }

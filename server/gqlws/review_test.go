@@ -423,3 +423,26 @@ func TestManyWhoCatchUpOnOneSocketShareItsBound(t *testing.T) {
 		t.Errorf("up to %d bytes wait, more than %d", most, queue)
 	}
 }
+
+// Results always tell the cursor of an event; of one that many share it is made
+// once.
+func TestCursorOfASharedResultIsMadeOnce(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	e := startEngine(t, Config{})
+	all := make([]*Results, 5)
+	for i := range all {
+		all[i] = e.subscribe(t, `subscription { log(topic: "a") }`)
+	}
+	eventually(t, "a stream", func() bool { return e.log.streams.Load() == 1 })
+	e.log.append("a", "one")
+	for _, r := range all {
+		if got, _ := take(t, r, 1); len(got) != 1 || got[0] != `{"data":{"log":"one"}}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	if n := e.log.sealed.Load(); n != 1 {
+		t.Errorf("made %d cursors of one event", n)
+	}
+}
