@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"github.com/99designs/gqlgen/graphql"
-	"github.com/sluice-gateway/sluice/internal/live"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -13,6 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+
+	"github.com/sluice-gateway/sluice/internal/live"
 )
 
 // Who joins a group that has sent something is told that the stream is open,
