@@ -97,7 +97,8 @@ type Kept interface {
 	// is called once it is.
 	Start() (p Position, ok bool)
 	// Near reports whether the end of what the source holds was in sight when
-	// the stream last looked: within PageEvents.
+	// the stream last looked: within PageEvents. All that was there then waits, or
+	// has been taken.
 	Near() bool
 	// Cursor names a position to clients.
 	Cursor(Position) string

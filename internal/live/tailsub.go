@@ -11,14 +11,15 @@ import "sync"
 // The fields of the first block belong to the lock of the Tail, those of the
 // second to its own; the Tail's is taken first.
 type tailSub[K comparable, T any] struct {
-	tail    *Tail[K, T]
-	key     K
-	resumed bool          // began at a client's position
-	tried   chan struct{} // closed when the head has been looked for
-	once    sync.Once     // closes tried
-	joined  bool          // is offered new events
-	asked   bool          // a request of it is on its way
-	held    []Event[T]    // offered while joined, but behind the page that is on its way
+	tail      *Tail[K, T]
+	key       K
+	resumed   bool          // began at a client's position
+	tried     chan struct{} // closed when the head has been looked for
+	once      sync.Once     // closes tried
+	joined    bool          // is offered new events
+	asked     bool          // a request of it is on its way
+	held      []Event[T]    // offered while joined, but behind the page that is on its way
+	heldBytes int           // of held, unless that is empty
 
 	mu      sync.Mutex
 	start   Position // set with started
@@ -158,12 +159,17 @@ func (s *tailSub[K, T]) offer(events []Event[T], through Position) (wake func())
 		}
 		return s.takeWake()
 	}
-	if len(s.held)+len(events) > 2*s.tail.cfg.PageEvents {
-		s.tail.leave(s)
-		s.held = nil
-		return func() {} // the page that is on its way goes on
+	if len(s.held) == 0 {
+		s.heldBytes = 0
+	}
+	for _, ev := range events {
+		s.heldBytes += s.tail.cfg.Size(ev.Value)
 	}
 	s.held = append(s.held, events...)
+	if len(s.held) > 2*s.tail.cfg.PageEvents || s.heldBytes > 2*pageBytes {
+		s.tail.leave(s)
+		s.held = nil // the page that is on its way goes on
+	}
 	return func() {}
 }
 

@@ -40,6 +40,8 @@ type catchUp struct {
 	live      bool // the group's results go straight on
 	stopped   bool
 
+	// Where the group was before the execution began; zero: it was not open yet.
+	past live.Position
 	// Through where everything has gone out: by the execution's worker alone, and
 	// for good once live is set.
 	pos live.Position
@@ -57,6 +59,7 @@ func (t *Transport) comeBack(exec graphql.GraphExecutor, opCtx *graphql.Operatio
 	to.pace(true)
 	if !t.cfg.Unshared {
 		c.group = t.groups.visit(t, exec, opCtx, shared)
+		c.past = c.group.at()
 	}
 	x := newExecution(context.Background(), t, exec, shared.ownerless(opCtx, cursor), c)
 	c.x, x.back = x, c
@@ -156,13 +159,17 @@ func (c *catchUp) part() {
 func (c *catchUp) release() { c.holding, c.held, c.heldBytes = false, nil, 0 }
 
 // caughtUp looks whether the subscriber can do without the execution: it is
-// where the group is. The execution's worker asks after each turn.
-func (c *catchUp) caughtUp(kept live.Kept) bool {
-	if kept == nil || !kept.Near() {
+// where the group is. The execution's worker asks after each turn; all says that
+// everything that was there when the stream last looked has gone out.
+func (c *catchUp) caughtUp(kept live.Kept, all bool) bool {
+	if !kept.Near() {
 		return false
 	}
 	if c.pos == (live.Position{}) {
 		c.pos, _ = kept.Start()
+	}
+	if all && c.pos.Compare(c.past) < 0 { // no event stands between
+		c.pos = c.past
 	}
 	m := c.join()
 	if m == nil {
@@ -215,7 +222,7 @@ func (c *catchUp) handOver(m *member) bool {
 	}
 	c.pass(held)
 	c.to.pace(false)
-	if m.group.through(c.pos) {
+	if m.group.at().Compare(c.pos) >= 0 { // nothing up to there is still to go out
 		c.makeWay(m)
 	}
 	c.mu.Lock()

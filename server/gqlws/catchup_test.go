@@ -21,18 +21,23 @@ import (
 type testLog struct {
 	tail    *live.Tail[string, string]
 	streams atomic.Int32  // that are open
+	sealed  atomic.Int32  // cursors
 	lag     time.Duration // by how much a stream may be behind another, at most
 
 	mu      sync.Mutex
 	topics  map[string][]live.Event[string]
 	trimmed uint64
+	era     uint64 // of positions: other topics may have moved the head on
 }
 
 func newTestLog() *testLog {
-	l := &testLog{topics: make(map[string][]live.Event[string])}
+	l := &testLog{topics: make(map[string][]live.Event[string]), era: 1}
 	l.tail = live.NewTail(live.TailConfig[string, string]{
 		Archive: l,
-		Cursor:  func(_ string, p live.Position) string { return fmt.Sprintf("c%d", p.Lo) },
+		Cursor: func(_ string, p live.Position) string {
+			l.sealed.Add(1)
+			return fmt.Sprintf("c%d", p.Lo)
+		},
 	})
 	return l
 }
@@ -41,7 +46,7 @@ func (l *testLog) append(topic string, words ...string) {
 	l.mu.Lock()
 	for _, word := range words {
 		n := uint64(len(l.topics[topic]))
-		l.topics[topic] = append(l.topics[topic], live.Event[string]{Value: word, Pos: live.Position{Hi: 1, Lo: n + 1}})
+		l.topics[topic] = append(l.topics[topic], live.Event[string]{Value: word, Pos: live.Position{Hi: l.era, Lo: n + 1}})
 	}
 	l.mu.Unlock()
 	l.tail.Grown(topic)
@@ -62,7 +67,7 @@ func (l *testLog) Read(_ context.Context, topic string, after live.Position, lim
 func (l *testLog) Head(_ context.Context, topic string) (live.Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return live.Position{Hi: 1, Lo: uint64(len(l.topics[topic]))}, nil
+	return live.Position{Hi: l.era, Lo: uint64(len(l.topics[topic]))}, nil
 }
 
 func (l *testLog) open(ctx context.Context, topic, cursor string) (<-chan string, error) {
@@ -87,7 +92,11 @@ type countedSub struct {
 	live.Kept
 	log  *testLog
 	once sync.Once
+
+	// Of a log that lags; the worker's alone.
 	wake func()
+	late []live.Event[string] // until due
+	due  time.Time
 }
 
 func (s *countedSub) Wake(f func()) {
@@ -95,12 +104,45 @@ func (s *countedSub) Wake(f func()) {
 	s.Sub.Wake(f)
 }
 
+// delay takes what waits, and shows it later.
+func (s *countedSub) delay() {
+	var one [1]live.Event[string]
+	for n := 1; n > 0; {
+		if n, _ = s.Sub.Next(one[:]); n > 0 {
+			s.late = append(s.late, one[0])
+		}
+	}
+	if len(s.late) > 0 && s.due.IsZero() {
+		lag := rand.N(s.log.lag)
+		s.due = time.Now().Add(lag)
+		time.AfterFunc(lag, s.wake)
+	}
+}
+
 func (s *countedSub) Next(buf []live.Event[string]) (int, bool) {
-	if s.log.lag > 0 && rand.IntN(2) == 0 {
-		time.AfterFunc(rand.N(s.log.lag), s.wake)
+	if s.log.lag == 0 {
+		return s.Sub.Next(buf)
+	}
+	s.delay()
+	if len(s.late) == 0 {
+		return s.Sub.Next(buf)
+	}
+	if time.Now().Before(s.due) {
 		return 0, true
 	}
-	return s.Sub.Next(buf)
+	n := copy(buf, s.late)
+	if s.late = s.late[n:]; len(s.late) == 0 {
+		s.due = time.Time{}
+	}
+	return n, true
+}
+
+func (s *countedSub) Near() bool {
+	near := s.Kept.Near()
+	if s.log.lag > 0 {
+		s.delay()
+	}
+	return near && len(s.late) == 0
 }
 
 func (s *countedSub) Close() {

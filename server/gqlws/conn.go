@@ -617,9 +617,7 @@ func (c *conn) flush() {
 	defer batches.Put(buf)
 	for {
 		batch, frames, last := c.out.take(*buf)
-		for _, goOn := range c.out.takeWaiters() {
-			goOn()
-		}
+		c.out.tellRoom()
 		if len(batch) == 0 {
 			return
 		}

@@ -36,6 +36,7 @@ func (*nowhere) complete()               {}
 func (*nowhere) fail(gqlerror.List)      {}
 func (*nowhere) wants() Asked            { return Asked{} }
 func (*nowhere) room(func()) bool        { return true }
+func (*nowhere) giveBack()               {}
 func (*nowhere) pace(bool)               {}
 
 // One turn of an execution: events that wait are pulled, executed by gqlgen and

@@ -55,6 +55,8 @@ func (o *operation) pace(on bool) { o.paced.Store(on) }
 
 func (o *operation) room(f func()) bool { return o.conn.out.room(f) }
 
+func (o *operation) giveBack() { o.conn.out.giveBack() }
+
 // frame is a result as a message to this client.
 func (o *operation) frame(r result) frame {
 	return frame{op: o, head: o.head, result: r, tail: o.tail(r)}
@@ -108,9 +110,11 @@ type sink interface {
 type receiver interface {
 	sink
 	wants() Asked
-	// room reports whether the client has taken most of what it was sent. Else f
-	// is called, never blocking, when it has.
+	// room reports whether the client has taken most of what it was sent. Then
+	// none other of its operations hears the same until giveBack. Else f is called,
+	// never blocking, when it has.
 	room(f func()) bool
+	giveBack()
 	// pace says whether whoever sends waits for room, so that nothing needs to
 	// be refused.
 	pace(on bool)
@@ -278,11 +282,13 @@ func (x *execution) run(t *turn) (again bool) {
 		return false
 	}
 	x.begin()
-	bytes := turnBytes
+	bytes, near := turnBytes, false
 	if x.back != nil {
 		if !x.back.room() {
 			return false
 		}
+		defer x.back.to.giveBack()
+		near = x.kept.Near() // what it has read by now waits, or has been taken
 		bytes = min(bytes, x.back.t.cfg.QueueBytes/4)
 	}
 	n, size, state := 0, 0, live.Fed
@@ -299,7 +305,7 @@ func (x *execution) run(t *turn) (again bool) {
 		x.end()
 		return false
 	}
-	if x.back != nil && x.back.caughtUp(x.kept) {
+	if x.back != nil && x.back.caughtUp(x.kept, near && state == live.Empty) {
 		x.over = true
 		x.stop()
 		return false

@@ -292,15 +292,16 @@ func (g *group) since(m *member) (_ live.Position, ok bool) {
 	return g.execution.kept.Start()
 }
 
-// through reports whether nothing up to a position is still to go out.
-func (g *group) through(p live.Position) bool {
+// at is the position up to which results went out, or at which the stream
+// begins; zero: it is not open yet, or its source keeps nothing.
+func (g *group) at() live.Position {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.moved {
-		return g.pos.Compare(p) >= 0
+	if g.moved || g.begun == nil || g.execution.kept == nil {
+		return g.pos
 	}
-	start, ok := g.execution.kept.Start() // it has begun, or nobody would be handed over to it
-	return ok && start.Compare(p) >= 0
+	start, _ := g.execution.kept.Start()
+	return start
 }
 
 // ready implements sink.

@@ -38,29 +38,45 @@ type outbox struct {
 	sealed    bool     // nothing more is accepted …
 	abandoned bool     // … or written
 	flushing  bool     // somebody writes
+	lent      bool     // somebody has the room
 	waiters   []func() // called once there is room
 }
 
-// room reports whether at most a quarter of the bound waits. Else f is called,
-// never blocking, when that is so.
+// room gives the room to one caller, until giveBack, while at most a quarter of
+// the bound waits. Else f is called, never blocking, when it can be had.
 func (o *outbox) room(f func()) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.bytes <= o.limit/4 || o.sealed { // sealed: nothing is kept
+	if o.roomy() {
+		o.lent = true
 		return true
 	}
 	o.waiters = append(o.waiters, f)
 	return false
 }
 
-// takeWaiters returns who can go on, now that there is room.
-func (o *outbox) takeWaiters() (waiters []func()) {
+func (o *outbox) roomy() bool {
+	return o.bytes <= o.limit/4 && !o.lent || o.sealed // sealed: nothing is kept
+}
+
+func (o *outbox) giveBack() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.bytes <= o.limit/4 || o.sealed {
+	o.lent = false
+	o.mu.Unlock()
+	o.tellRoom()
+}
+
+// tellRoom has those go on who wait for room, if there is any.
+func (o *outbox) tellRoom() {
+	o.mu.Lock()
+	var waiters []func()
+	if o.roomy() {
 		waiters, o.waiters = o.waiters, nil
 	}
-	return waiters
+	o.mu.Unlock()
+	for _, goOn := range waiters {
+		goOn()
+	}
 }
 
 // frame is one text message in up to three parts, so that many subscribers can

@@ -124,11 +124,18 @@ func (r *Results) room(f func()) bool {
 	return false
 }
 
+// giveBack implements receiver: there is no other operation.
+func (r *Results) giveBack() {}
+
 // pace implements receiver.
 func (r *Results) pace(on bool) { r.paced.Store(on) }
 
-// wants implements receiver.
-func (r *Results) wants() Asked { return r.asked }
+// wants implements receiver: Result.Cursor is told to all.
+func (r *Results) wants() Asked {
+	wants := r.asked
+	wants.Cursor = true
+	return wants
+}
 
 // ready implements sink.
 func (r *Results) ready(cursor func() string) {

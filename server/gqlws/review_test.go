@@ -2,6 +2,7 @@ package gqlws
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
+
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
@@ -146,7 +148,7 @@ func TestOverflowPolicyInAFragment(t *testing.T) {
 // The group and those who come back to it are ahead of each other at random:
 // each sees every event once, in order, behind one notice.
 func TestNothingIsLostOrDoubledWhoeverIsAhead(t *testing.T) {
-	const total = 1500
+	const total = 800
 	for _, queue := range []int{1 << 20, 4 << 10} {
 		g := start(t, Config{QueueBytes: queue, OperationsPerSecond: 1e6, OperationsBurst: 1e6})
 		g.log.lag = 300 * time.Microsecond
@@ -265,4 +267,184 @@ func TestResultsBeforeAPanicAreDelivered(t *testing.T) {
 	}
 	eventually(t, "three acknowledgements", func() bool { return done.Load() == 3 })
 	take(t, other, 1)
+}
+
+// The head of a log is often behind the newest event of a topic, because others
+// have moved it on: who has seen all that there is joins its group all the same.
+func TestWhoComesBackToAQuietTopicJoinsItsGroup(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	g := start(t, Config{})
+	g.log.append("a", "one", "two", "three")
+	g.log.mu.Lock()
+	g.log.era = 2
+	g.log.mu.Unlock()
+	all := []*client{g.connect(t)}
+	all[0].send(`{"id":"1","type":"subscribe","payload":{"query":"subscription { log(topic: \"a\") }","extensions":{"sluice":{"ready":true,"cursor":true}}}}`)
+	all[0].read() // the notice
+	for from := 1; from <= 3; from++ {
+		c := g.connect(t)
+		c.resume("a", fmt.Sprintf("c%d", from))
+		for n := from; n < 3; n++ {
+			c.readLog()
+		}
+		all = append(all, c)
+	}
+	eventually(t, "one stream", func() bool { return g.log.streams.Load() == 1 })
+	g.log.append("a", "four")
+	for i, c := range all {
+		if r := c.readLog(); r.Payload.Data.Log != "four" {
+			t.Errorf("client %d got %+v", i, r)
+		}
+	}
+}
+
+// Config.Join's leave is called once for each that it let in, however the
+// operation ends.
+func TestLeaveIsCalledOnceHoweverAnOperationEnds(t *testing.T) {
+	var entered, left, twice atomic.Int32
+	cfg := Config{Join: func(context.Context, *graphql.OperationContext) (func(), error) {
+		entered.Add(1)
+		var calls atomic.Int32
+		return func() {
+			left.Add(1)
+			if calls.Add(1) > 1 {
+				twice.Add(1)
+			}
+		}, nil
+	}}
+	subscribe := func(document, sluice string) string {
+		return fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":%q,"extensions":{"sluice":%s}}}`, document, sluice)
+	}
+	tests := []struct {
+		name, start string
+		end         func(g *gateway, c *client)
+	}{
+		{"it cannot be resumed", subscribe(`subscription { words(topic: "a") }`, `{"resume":"c1"}`), func(_ *gateway, c *client) { c.read() }},
+		{"no cursor", subscribe(`subscription { log(topic: "a") }`, `{"resume":"x"}`), func(_ *gateway, c *client) { c.read() }},
+		{"refused by the resolver", subscribe(`subscription { refused }`, `{}`), func(_ *gateway, c *client) { c.read() }},
+		{"it ends by itself", subscribe(`subscription { count(n: 1) }`, `{}`), func(_ *gateway, c *client) { c.read(); c.read() }},
+		{"panic", subscribe(`subscription { words(topic: "a") }`, `{}`), func(g *gateway, c *client) {
+			g.await(c.t, "a", 1)
+			g.publish("a", "panic")
+			c.read()
+		}},
+		{"complete", subscribe(`subscription { words(topic: "a") }`, `{}`), func(g *gateway, c *client) {
+			g.await(c.t, "a", 1)
+			c.send(`{"id":"1","type":"complete"}`)
+		}},
+		{"complete while it opens", subscribe(`subscription { held }`, `{}`), func(_ *gateway, c *client) { c.send(`{"id":"1","type":"complete"}`) }},
+		{"complete while it catches up", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c0"}`), func(_ *gateway, c *client) {
+			c.read()
+			c.send(`{"id":"1","type":"complete"}`)
+		}},
+		{"the socket goes", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c1"}`), func(_ *gateway, c *client) { c.Close() }},
+		{"the server drains", subscribe(`subscription { log(topic: "a") }`, `{"resume":"c3"}`), func(g *gateway, _ *client) { g.transport.Drain(t.Context()) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := start(t, cfg)
+			g.hold = make(chan struct{})
+			g.log.append("a", "one", "two", "three")
+			c := g.connect(t)
+			before := entered.Load()
+			c.send(test.start)
+			eventually(t, "an entry", func() bool { return entered.Load() > before })
+			test.end(g, c)
+			eventually(t, "as many who left", func() bool { return left.Load() == entered.Load() })
+		})
+	}
+	if n := twice.Load(); n > 0 {
+		t.Errorf("%d left twice", n)
+	}
+}
+
+// Without a socket, too, who comes back is paced, joins its group, and leaves
+// nothing behind whenever its results are closed.
+func TestResultsCatchUp(t *testing.T) {
+	const missed, queue = 600, 8 << 10
+	e := startEngine(t, Config{QueueBytes: queue, Unshared: unshared})
+	for n := range missed {
+		e.log.append("a", fmt.Sprintf("%03d %s", n+1, strings.Repeat("x", 100)))
+	}
+	resume := func() *Results {
+		ctx := graphql.StartOperationTrace(t.Context())
+		opCtx, errs := e.exec.CreateOperationContext(ctx, &graphql.RawParams{Query: `subscription { log(topic: "a") }`})
+		if errs != nil {
+			t.Fatal(errs)
+		}
+		return e.transport.Subscribe(graphql.WithOperationContext(ctx, opCtx), e.exec, opCtx, Asked{Resume: "c0"})
+	}
+	stuck := resume()
+	eventually(t, "a full queue", func() bool { return queuedBytes(stuck) > queue/4 })
+	r := resume()
+	for n := 0; n < missed; {
+		batch, open := take(t, r, 1)
+		for _, one := range batch {
+			if n++; !strings.Contains(one, fmt.Sprintf(`"%03d `, n)) || !open {
+				t.Fatalf("got %s, want %d", one, n)
+			}
+		}
+	}
+	if n := queuedBytes(stuck); n > queue {
+		t.Errorf("%d bytes wait for who takes nothing", n)
+	}
+	stuck.Close()
+	eventually(t, "one stream", func() bool { return e.log.streams.Load() == 1 })
+	e.log.append("a", "live")
+	if got, _ := take(t, r, 1); len(got) != 1 || got[0] != `{"data":{"log":"live"}}` {
+		t.Errorf("got %s", got)
+	}
+	r.Close()
+	eventually(t, "no streams", func() bool { return e.log.streams.Load() == 0 })
+}
+
+// Many operations of one socket that catch up at once stay within its bound
+// together, however many workers there are.
+func TestManyWhoCatchUpOnOneSocketShareItsBound(t *testing.T) {
+	const queue, operations = 64 << 10, 40
+	g := start(t, Config{QueueBytes: queue, Workers: operations})
+	for range 100 {
+		g.log.append("a", strings.Repeat("x", 1<<10))
+	}
+	c := g.connect(t)
+	for i := range operations {
+		c.send(fmt.Sprintf(`{"id":"%d","type":"subscribe","payload":{"query":"subscription { a%[1]d: log(topic: \"a\") }","extensions":{"sluice":{"resume":"c0"}}}}`, i))
+	}
+	most := 0
+	for range operations * 100 {
+		c.read()
+		for _, conn := range g.transport.snapshot() {
+			conn.out.mu.Lock()
+			most = max(most, conn.out.bytes)
+			conn.out.mu.Unlock()
+		}
+	}
+	if most > queue {
+		t.Errorf("up to %d bytes wait, more than %d", most, queue)
+	}
+}
+
+// Results always tell the cursor of an event; of one that many share it is made
+// once.
+func TestCursorOfASharedResultIsMadeOnce(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	e := startEngine(t, Config{})
+	all := make([]*Results, 5)
+	for i := range all {
+		all[i] = e.subscribe(t, `subscription { log(topic: "a") }`)
+	}
+	eventually(t, "a stream", func() bool { return e.log.streams.Load() == 1 })
+	e.log.append("a", "one")
+	for _, r := range all {
+		if got, _ := take(t, r, 1); len(got) != 1 || got[0] != `{"data":{"log":"one"}}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	if n := e.log.sealed.Load(); n != 1 {
+		t.Errorf("made %d cursors of one event", n)
+	}
 }
