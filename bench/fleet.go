@@ -338,14 +338,16 @@ func (f *fleet) frame(c *client, opcode byte, text []byte) {
 	case 9:
 		_ = writeAll(c.fd, appendFrame(nil, 10, string(text)))
 	case 1:
-		if i := bytes.IndexByte(text, mark); i >= 0 && len(text)-i >= stampBytes {
+		i := bytes.IndexByte(text, mark)
+		switch {
+		case i >= 0 && len(text)-i >= stampBytes:
 			f.message(c, text[i:])
 			c.keepCursor(text)
-		} else if bytes.Contains(text, []byte(`"ready":true`)) {
+		case bytes.Contains(text, []byte(`"ready":true`)):
 			f.opened++
-		} else if bytes.Contains(text, []byte(`"connection_ack"`)) {
+		case bytes.Contains(text, []byte(`"connection_ack"`)):
 			f.acked++
-		} else if bytes.Contains(text, []byte(`"error`)) {
+		case bytes.Contains(text, []byte(`"error`)):
 			f.note(strings.Clone(string(text)))
 		}
 	}

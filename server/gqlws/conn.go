@@ -35,10 +35,10 @@ type conn struct {
 	direct   *directWriter  // nil: every write is left to the flush
 	work     sync.WaitGroup // flush, operations with a goroutine
 	initWait *time.Timer    // nil: it is over
-	release  func()        // gives back the place that Config.Admit took
-	pace     bucket        // of operations
-	flood    bucket        // of messages
-	pinged   time.Time     // by the keeper alone
+	release  func()         // gives back the place that Config.Admit took
+	pace     bucket         // of operations
+	flood    bucket         // of messages
+	pinged   time.Time      // by the keeper alone
 
 	// ctx is the parent of every operation's. serve's goroutine replaces it
 	// once, when Config.Init accepts, before there is any operation.
