@@ -11,7 +11,7 @@ LINT = bin/tools/golangci-lint-$(LINT_VERSION)
 
 .PHONY: help
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The pages are built while the gateway already runs; it reads them from disk
 # and shows a placeholder until then.
@@ -48,7 +48,7 @@ generate: ## Write the code that gqlgen generates from graph/*.graphqls
 	cd examples/embed && $(GO) generate ./...
 
 .PHONY: test
-test: test-go test-web test-clients test-browser ## Run all tests
+test: test-go test-faults test-web test-clients test-browser ## Run all tests
 
 .PHONY: test-go
 test-go: ## Run the Go tests under the race detector
@@ -61,17 +61,24 @@ test-web: web/node_modules/.package-lock.json ## Check the pages' sources
 	cd web && npm run check
 
 .PHONY: test-clients
-test-clients: bin/sluice clients/node/node_modules/.package-lock.json clients/http/node_modules/.package-lock.json ## Run graphql-ws, Apollo, urql and others against the gateway
+test-clients: bin/sluice $(patsubst %,clients/%/node_modules/.package-lock.json,node http graphql-ws-resume) ## Run graphql-ws, Apollo, urql and others against the gateway
 	cd clients/node && npm test
 	cd clients/http && npm test
+	cd clients/graphql-ws-resume && npm test
 
 .PHONY: test-browser
-test-browser: build clients/browser/node_modules/.package-lock.json ## Run the pages in Chromium against the gateway
+test-browser: build bin/stock $(patsubst %,%/node_modules/.package-lock.json,clients/browser examples/nothing-lost) ## Run the pages in Chromium against the gateway
 	cd clients/browser && npm test
+	cd examples/nothing-lost && npm test
 
 .PHONY: conformance
 conformance: ## Write docs/conformance.md anew
 	$(GO) test ./server/gqlws/conformance -update
+
+.PHONY: test-faults
+test-faults: ## Kill, stop and fill up what the gateway lives on, and the gateway, and count messages (three minutes)
+	SLUICE_FAULTS=1 $(GO) test -race -timeout 300s -run 'Fault|Outlive' ./bridges/...
+	SLUICE_FAULTS=1 $(GO) test -count=1 -v -timeout 300s ./internal/faults
 
 .PHONY: test-hostile
 test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)
@@ -80,6 +87,14 @@ test-hostile: ## Attack the gateway, real brokers behind it (under five minutes)
 .PHONY: smoke
 smoke: bin/sluice clients/node/node_modules/.package-lock.json ## See one message of a real MQTT and Redis server reach a client
 	cd clients/node && npm run smoke
+
+.PHONY: show-nothing-lost
+show-nothing-lost: bin/sluice bin/stock examples/nothing-lost/node_modules/.package-lock.json ## Kill servers and broker under a page that counts what is lost (a minute)
+	cd examples/nothing-lost && node run.mjs $(ARGS)
+
+.PHONY: bin/stock
+bin/stock:
+	$(GO) build -o $@ ./examples/nothing-lost/stock
 
 .PHONY: bench
 bench: bin/sluice ## Measure against other servers, in three minutes (Linux)

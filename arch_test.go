@@ -41,11 +41,15 @@ var arrows = map[string][]string{
 	"server/gqlws":             {"internal/live"},
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "server/gqlws"},
 
-	"web":               {},
-	"bench":             {"bench/..."},
-	"bench/peers":       {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},
+	"web":         {},
+	"bench":       {"bench/..."},
+	"bench/peers": {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},
+	"examples/nothing-lost/stock": {
+		"graph/generated", "graph", "internal/eventlog", "internal/eventlog/redislog", "internal/presence", "internal/rooms",
+	},
 	"internal/embedded": {},
 	"internal/testenv":  {},
+	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
 		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "server", "server/gqlws", "web",

@@ -29,6 +29,9 @@ func Present(logger *slog.Logger, count func(code string)) graphql.ErrorPresente
 		case errors.As(err, &known):
 			told.Message = fmt.Sprintf("%s (%s)", known.Message, known.Code)
 			setCode(told, known.Code)
+			if known.Cursor != "" {
+				told.Extensions["cursor"] = known.Cursor
+			}
 			if known.Cause != nil {
 				logger.WarnContext(ctx, "request failed", "code", known.Code, "cause", known.Cause)
 			}

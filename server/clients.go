@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -93,17 +94,20 @@ func parseAddress(s string) netip.Addr {
 }
 
 // admit takes a place for a stream (a WebSocket or an SSE response), or says
-// that there is none. release gives it back and may be called once.
-func (c *clients) admit(r *http.Request) (release func(), ok bool) {
+// which limit stands against it. release gives it back and may be called once.
+func (c *clients) admit(r *http.Request) (release func(), refusal string) {
 	addr, _ := r.Context().Value(clientKey{}).(netip.Addr)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open >= c.total || !addr.IsLoopback() && c.streams[addr] >= c.perAddress {
-		return nil, false
+	switch {
+	case c.open >= c.total:
+		return nil, fmt.Sprintf("The gateway has %d open connections, which is the most it may have: try again later.", c.open)
+	case !addr.IsLoopback() && c.streams[addr] >= c.perAddress:
+		return nil, fmt.Sprintf("Your address has %d open connections, which is the most it may have: close some, or try again later.", c.streams[addr])
 	}
 	c.open++
 	c.streams[addr]++
-	return func() { c.leave(addr) }, true
+	return func() { c.leave(addr) }, ""
 }
 
 func (c *clients) leave(addr netip.Addr) {

@@ -50,7 +50,8 @@ func admitted(c *clients, addr string) (release func(), ok bool) {
 	var r *http.Request
 	c.identify(http.HandlerFunc(func(_ http.ResponseWriter, identified *http.Request) { r = identified })).
 		ServeHTTP(nil, request(addr+":1"))
-	return c.admit(r)
+	release, refusal := c.admit(r)
+	return release, refusal == ""
 }
 
 func TestConnectionsPerAddressAndInAll(t *testing.T) {
@@ -96,7 +97,7 @@ func TestTooManyConnectionsIsSaidBeforeTheUpgrade(t *testing.T) {
 	g.socket(t)
 	status, body, header := g.do(t, "GET", "/graphql", "", "Connection", "Upgrade", "Upgrade", "websocket",
 		"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol", "graphql-transport-ws")
-	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "TOO_MANY_CONNECTIONS") {
+	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "1 open connections") || !strings.Contains(body, "TOO_MANY_CONNECTIONS") {
 		t.Errorf("got %d %v %s", status, header, body)
 	}
 	g.counted(t, map[string]uint64{"TOO_MANY_CONNECTIONS": 1})

@@ -65,8 +65,8 @@ func (g *documentGuard) Validate(schema graphql.ExecutableSchema) error {
 // MutateOperationParameters implements graphql.OperationParameterMutator: it
 // refuses a document before gqlgen parses and validates it.
 func (g *documentGuard) MutateOperationParameters(ctx context.Context, params *graphql.RawParams) *gqlerror.Error {
-	// No extension of requests is known here, and gqlgen would keep them for as
-	// long as the operation runs: 256 KiB of JSON are several MB in memory.
+	// The transports have read what concerns them, and gqlgen would keep the rest
+	// for as long as the operation runs: 256 KiB of JSON are several MB in memory.
 	params.Extensions = nil
 	if _, ok := g.passed.Get(ctx, params.Query); ok {
 		return nil

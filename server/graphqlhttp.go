@@ -56,6 +56,11 @@ func (t overHTTP) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphE
 		t.refuse(w, mediaType, failed)
 		return
 	}
+	asked, err := gqlws.ParseAsked(params.Extensions) // here, because the document guard drops them
+	if err != nil {
+		t.refuse(w, mediaType, bad("%s.", err))
+		return
+	}
 	// Writing has its deadline, executing has not: over HTTP/2 one that passes
 	// resets the stream although nothing is being written.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
@@ -72,7 +77,7 @@ func (t overHTTP) Do(w http.ResponseWriter, r *http.Request, exec graphql.GraphE
 		return
 	}
 	if operation == ast.Subscription {
-		t.stream(ctx, w, r, exec, opCtx)
+		t.stream(ctx, w, r, exec, opCtx, asked)
 		return
 	}
 	respond, ctx := exec.DispatchOperation(ctx, opCtx)

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/sluice-gateway/sluice/internal/rooms"
 )
 
 // ask answers a query or mutation over the socket.
@@ -212,6 +215,21 @@ func TestWhoSubscribesToARoomIsPresent(t *testing.T) {
 	}
 }
 
+// eventOf returns the next event of a stream.
+func eventOf(t *testing.T, lines *bufio.Scanner) (id, data string) {
+	t.Helper()
+	for lines.Scan() {
+		if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			id = v
+		}
+		if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			return id, v
+		}
+	}
+	t.Fatalf("the stream ended: %v", lines.Err())
+	return "", ""
+}
+
 // The ids of server-sent events are cursors, so an EventSource that comes back
 // goes on where it was.
 func TestEventSourceResumes(t *testing.T) {
@@ -233,32 +251,72 @@ func TestEventSourceResumes(t *testing.T) {
 		t.Cleanup(func() { resp.Body.Close() })
 		return bufio.NewScanner(resp.Body)
 	}
-	event := func(lines *bufio.Scanner) (id, data string) {
-		for lines.Scan() {
-			if v, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-				id = v
-			}
-			if v, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				return id, v
-			}
-		}
-		t.Fatalf("the stream ended: %v", lines.Err())
-		return "", ""
-	}
 	s.say("one", "")
 	_, cursor, _ := strings.Cut(s.ask(`{ roomHistory { pageInfo { endCursor } } }`), `"endCursor":"`)
 	cursor, _, _ = strings.Cut(cursor, `"`)
 	s.say("two", "")
 	stream := open(cursor)
-	id, data := event(stream)
+	id, data := eventOf(t, stream)
 	if data != `{"data":{"messageUpdates":{"content":"two"}}}` || id == "" {
 		t.Fatalf("got %s %s", id, data)
 	}
 	s.say("three", "")
-	if _, data := event(open(id)); !strings.Contains(data, "three") {
+	if _, data := eventOf(t, open(id)); !strings.Contains(data, "three") {
 		t.Errorf("who came back got %s", data)
 	}
-	if _, data := event(stream); !strings.Contains(data, "three") {
+	if _, data := eventOf(t, stream); !strings.Contains(data, "three") {
 		t.Errorf("the first stream got %s", data)
+	}
+}
+
+// Who comes too late is told from where all that is left can be had.
+func TestCursorThatIsTooOldNamesTheFirstThatIsNot(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	s.say("first", "")
+	_, cursor, _ := strings.Cut(s.ask(`{ roomHistory { pageInfo { endCursor } } }`), `"endCursor":"`)
+	cursor, _, _ = strings.Cut(cursor, `"`)
+	for i := range 1001 { // one more than a room keeps besides
+		if _, err := g.rooms.Send(t.Context(), rooms.Draft{Room: rooms.Lobby, Author: "ann", Content: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume := func(cursor string) string {
+		s.send(fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":"subscription { messageUpdates { content } }","extensions":{"sluice":{"resume":%q}}}}`, cursor))
+		return s.read()
+	}
+	refusal := resume(cursor)
+	if !strings.HasPrefix(refusal, `{"id":"1","type":"error"`) || !strings.Contains(refusal, `"code":"CURSOR_TOO_OLD"`) {
+		t.Fatalf("got %s", refusal)
+	}
+	_, first, _ := strings.Cut(refusal, `"cursor":"`)
+	first, _, _ = strings.Cut(first, `"`)
+	if got := resume(first); got != `{"id":"1","type":"next","payload":{"data":{"messageUpdates":{"content":"1"}}}}` {
+		t.Errorf("with %q: got %s", first, got)
+	}
+}
+
+// What a request asks for in its extensions holds for event streams, too.
+func TestEventStreamsDoWhatTheirRequestAsks(t *testing.T) {
+	g := start(t)
+	s := g.socket(t)
+	ask := func(sluice string) string {
+		return "/graphql?query=" + url.QueryEscape("subscription { messageUpdates { content } }") +
+			"&extensions=" + url.QueryEscape(`{"sluice":`+sluice+`}`)
+	}
+	listenTo := func(sluice string) *bufio.Scanner {
+		return listen(t, http.DefaultClient, http.MethodGet, g.url+ask(sluice), "").lines
+	}
+	notice := listenTo(`{"ready":true}`)
+	id, data := eventOf(t, notice)
+	if want := fmt.Sprintf(`{"data":null,"extensions":{"sluice":{"ready":true,"cursor":%q}}}`, id); data != want || id == "" {
+		t.Fatalf("\n got %s\nwant %s", data, want)
+	}
+	s.say("one", "")
+	if _, data := eventOf(t, listenTo(fmt.Sprintf(`{"resume":%q}`, id))); !strings.Contains(data, "one") {
+		t.Errorf("who came back got %s", data)
+	}
+	if status, body, _ := g.do(t, http.MethodGet, ask(`{"ready":1}`), "", "Accept", asEvents); status != http.StatusBadRequest || !strings.Contains(body, "BAD_REQUEST") {
+		t.Errorf("ill formed: %d %s", status, body)
 	}
 }

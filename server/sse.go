@@ -20,25 +20,19 @@ import (
 // themselves; a comment at the end tells a person why.
 
 // stream answers a subscription.
-func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext) {
+func (t overHTTP) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, asked gqlws.Asked) {
 	limits := t.engine.Config()
 	if t.engine.Draining() {
 		t.turnAway(w, r)
 		return
 	}
-	asked, err := gqlws.ParseAsked(opCtx.Extensions)
-	if err != nil {
-		t.refuse(w, typeEvents, bad("%s.", err))
-		return
-	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		asked.Resume = last // an EventSource that comes back
 	}
-	release, ok := limits.Admit(r)
-	if !ok {
+	release, refusal := limits.Admit(r)
+	if refusal != "" {
 		t.refuse(w, typeEvents, &failure{
-			status: http.StatusServiceUnavailable, code: "TOO_MANY_CONNECTIONS", retryAfter: "5",
-			message: "Too many connections are open: close some, or try again later.",
+			status: http.StatusServiceUnavailable, code: "TOO_MANY_CONNECTIONS", retryAfter: "5", message: refusal,
 		})
 		return
 	}

@@ -23,7 +23,7 @@ func meet(ctx context.Context, payload json.RawMessage) (context.Context, map[st
 	}
 	if name, present := members["name"]; present {
 		if json.Unmarshal(name, &viewer.Name) != nil || rooms.CheckName("name", viewer.Name) != nil {
-			return nil, nil, errors.New("The name in the payload of connection_init must be a text of 1 to 40 characters")
+			return nil, nil, errors.New("name in the payload of connection_init must be a text of 1 to 40 characters")
 		}
 	}
 	return graph.WithViewer(ctx, viewer), nil, nil

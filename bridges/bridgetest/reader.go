@@ -122,14 +122,19 @@ func (r *Reader) Close() { r.sub.Close() }
 // Eventually waits until ok says so.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
+	within(tb, patience, what, ok)
+}
+
+func within(tb testing.TB, d time.Duration, what string, ok func() bool) {
+	tb.Helper()
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(d)
 	for !ok() {
 		select {
 		case <-poll.C:
 		case <-deadline:
-			tb.Fatalf("not so after %v: %s", patience, what)
+			tb.Fatalf("not so after %v: %s", d, what)
 		}
 	}
 }

@@ -87,6 +87,17 @@ func TestMosquitto(t *testing.T) {
 	bridgetest.Run(t, s)
 }
 
+func TestMosquittoFaults(t *testing.T) {
+	testenv.Faults(t)
+	killed, paused := testenv.Mosquitto(t), testenv.Mosquitto(t)
+	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, killed.URL()) }, bridgetest.Fault{
+		Name: "killed and started again", For: 3 * time.Second, Begin: killed.Stop, End: killed.Start,
+	})
+	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, paused.URL()) }, bridgetest.Fault{
+		Name: "stopped for 20 s", For: 20 * time.Second, Begin: paused.Pause, End: paused.Resume,
+	})
+}
+
 func TestEmbedded(t *testing.T) {
 	broker := startEmbedded(t, "")
 	s := subject(t, broker.URL())

@@ -78,22 +78,18 @@ func (f *follower) follow(stream string) (stop func()) {
 	}
 }
 
-// cutShort ends an XREAD that leaves out a stream.
+// cutShort ends an XREAD that leaves out a stream. Without a connection there is
+// none, and the next one leaves out nothing.
 func (f *follower) cutShort() {
 	f.mu.Lock()
+	if f.conn == nil || !f.changed {
+		f.mu.Unlock()
+		return
+	}
 	conn := f.conn
-	switch {
-	case !f.changed:
-		conn = nil
-	case conn == nil: // about to be made
-		f.soon.Reset(gather)
-	default:
-		f.conn, f.cut = nil, true
-	}
+	f.conn, f.cut = nil, true
 	f.mu.Unlock()
-	if conn != nil {
-		_ = conn.Close()
-	}
+	_ = conn.Close() // with TLS this may wait
 }
 
 // saw notes up to where a stream was read.
@@ -151,7 +147,6 @@ func (f *follower) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.soon != nil {
-		f.changed = false
 		f.soon.Stop()
 	}
 }

@@ -54,6 +54,19 @@ func TestBridgeToRedis(t *testing.T) {
 	})
 }
 
+func TestRedisFaults(t *testing.T) {
+	testenv.Faults(t)
+	killed, paused := testenv.Redis(t), testenv.Redis(t)
+	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, redisbridge.Config{URL: killed.URL()}) }, bridgetest.Fault{
+		Name: "killed and started again", For: 3 * time.Second,
+		Begin: func(t testing.TB) { killed.Stop(t) }, End: func(t testing.TB) { killed.Start(t) },
+	})
+	bridgetest.Faults(t, func(t testing.TB) bridges.Bridge { return open(t, redisbridge.Config{URL: paused.URL()}) }, bridgetest.Fault{
+		Name: "stopped for 20 s", For: 20 * time.Second,
+		Begin: func(t testing.TB) { paused.Pause(t) }, End: func(t testing.TB) { paused.Resume(t) },
+	})
+}
+
 func TestBridgeToEmbeddedRedis(t *testing.T) {
 	server := startEmbedded(t, "")
 	addr := server.Addr()

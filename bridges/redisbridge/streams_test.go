@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,27 +179,27 @@ func TestStreamCursorIsTheConfigured(t *testing.T) {
 
 func TestStreamRefusals(t *testing.T) {
 	t.Parallel()
-	server := testenv.Redis(t)
-	b := connected(t, redisbridge.Config{URL: server.URL()})
-	for _, stream := range illFormed {
-		_, err := b.SubscribeStream(t.Context(), stream, nil)
-		wantCode(t, err, bridges.CodeTopicInvalid)
-		_, err = b.AppendStream(t.Context(), stream, value(1))
-		wantCode(t, err, bridges.CodeTopicInvalid)
-	}
-	for _, n := range []int{0, bridges.MaxStreamFields + 1} {
-		_, err := b.AppendStream(t.Context(), "s", make([]bridges.StreamField, n))
-		wantCode(t, err, bridges.CodeFieldsInvalid)
-	}
-	admin := connect(t, server.Addr())
-	if err := admin.Set(t.Context(), "text", "x", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := b.AppendStream(t.Context(), "text", value(1))
-	wantCode(t, err, bridges.CodeTopicRefused)
-	_, err = b.SubscribeStream(t.Context(), "text", nil)
-	wantCode(t, err, bridges.CodeTopicRefused)
-	readStream(t, b, "text", &live.Position{}).wantEnd(bridges.CodeTopicRefused)
+	onBoth(t, func(t *testing.T, addr string) {
+		b := connected(t, redisbridge.Config{URL: "redis://" + addr})
+		for _, stream := range illFormed {
+			_, err := b.SubscribeStream(t.Context(), stream, nil)
+			wantCode(t, err, bridges.CodeTopicInvalid)
+			_, err = b.AppendStream(t.Context(), stream, value(1))
+			wantCode(t, err, bridges.CodeTopicInvalid)
+		}
+		for _, n := range []int{0, bridges.MaxStreamFields + 1} {
+			_, err := b.AppendStream(t.Context(), "s", make([]bridges.StreamField, n))
+			wantCode(t, err, bridges.CodeFieldsInvalid)
+		}
+		if err := connect(t, addr).Set(t.Context(), "text", "x", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.AppendStream(t.Context(), "text", value(1))
+		wantCode(t, err, bridges.CodeTopicRefused)
+		_, err = b.SubscribeStream(t.Context(), "text", nil)
+		wantCode(t, err, bridges.CodeTopicRefused)
+		readStream(t, b, "text", &live.Position{}).wantEnd(bridges.CodeTopicRefused)
+	})
 }
 
 // A key that becomes something else, or may be read no longer, ends its own
@@ -488,14 +487,33 @@ func TestStreamMadeAnewIsAGap(t *testing.T) {
 	})
 }
 
-// numbers appends one number after the other until ctx ends, and none twice,
+// numbers is what was appended to a stream.
+type numbers struct {
+	mu           sync.Mutex
+	sent         int // the newest
+	acknowledged map[int]bool
+	slowest      time.Duration // of those that failed
+}
+
+// send appends one number after the other until ctx ends, and none twice,
 // whether it was acknowledged or not.
-func numbers(ctx context.Context, b bridges.Streams, stream string, sent *atomic.Int64, ack func(int)) {
+func (s *numbers) send(ctx context.Context, t *testing.T, b bridges.Streams, stream string) {
 	for i := 0; ctx.Err() == nil; i++ {
-		sent.Store(int64(i))
-		if _, err := b.AppendStream(ctx, stream, value(i)); err == nil {
-			ack(i)
-		} else {
+		s.mu.Lock()
+		s.sent = i
+		s.mu.Unlock()
+		began := time.Now()
+		_, err := b.AppendStream(ctx, stream, value(i))
+		s.mu.Lock()
+		switch {
+		case err == nil:
+			s.acknowledged[i] = true
+		case ctx.Err() == nil:
+			s.slowest = max(s.slowest, time.Since(began))
+			wantCode(t, err, bridges.CodeUpstreamUnavailable)
+		}
+		s.mu.Unlock()
+		if err != nil {
 			select { // an error while away comes at once
 			case <-time.After(10 * time.Millisecond):
 			case <-ctx.Done():
@@ -504,9 +522,32 @@ func numbers(ctx context.Context, b bridges.Streams, stream string, sent *atomic
 	}
 }
 
+func (s *numbers) newest() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent
+}
+
 func TestStreamsOutliveAKilledServer(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
+	outlive(t, server, bridgetest.Fault{
+		Begin: func(t testing.TB) { server.Stop(t) }, End: func(t testing.TB) { server.Start(t) },
+	}, 2)
+}
+
+func TestStreamsOutliveAServerThatHangs(t *testing.T) {
+	testenv.Faults(t)
+	t.Parallel()
+	server := testenv.Redis(t, "--appendonly", "yes")
+	outlive(t, server, bridgetest.Fault{
+		For: 20 * time.Second, Begin: func(t testing.TB) { server.Pause(t) }, End: func(t testing.TB) { server.Resume(t) },
+	}, 1)
+}
+
+// outlive checks that a server's fault costs the followers of its streams
+// nothing.
+func outlive(t *testing.T, server *testenv.Server, fault bridgetest.Fault, times int) {
 	b := connected(t, redisbridge.Config{URL: server.URL()})
 	r := readStream(t, b, "s", nil)
 	quiet := readStream(t, b, "quiet", nil)
@@ -515,17 +556,9 @@ func TestStreamsOutliveAKilledServer(t *testing.T) {
 	quiet.wantWhole("before")
 
 	ctx, cancel := context.WithCancel(t.Context())
-	var sent atomic.Int64
-	var mu sync.Mutex
-	acknowledged := make(map[int]bool)
+	sent := &numbers{acknowledged: make(map[int]bool)}
 	var work sync.WaitGroup
-	work.Go(func() {
-		numbers(ctx, b, "s", &sent, func(i int) {
-			mu.Lock()
-			defer mu.Unlock()
-			acknowledged[i] = true
-		})
-	})
+	work.Go(func() { sent.send(ctx, t, b, "s") })
 	defer work.Wait()
 	defer cancel()
 	newest := -1
@@ -547,25 +580,21 @@ func TestStreamsOutliveAKilledServer(t *testing.T) {
 	for range 100 {
 		take()
 	}
-	for range 2 {
-		server.Stop(t)
-		bridgetest.Eventually(t, "the bridge has noticed", func() bool { return b.Status().State == bridges.Connecting })
-		began := time.Now()
-		_, err := b.AppendStream(t.Context(), "s2", value(0))
-		wantCode(t, err, bridges.CodeUpstreamUnavailable)
-		if took := time.Since(began); took > bridges.PublishTimeout+time.Second {
-			t.Errorf("AppendStream took %v to fail", took)
-		}
+	for range times {
+		fault.Begin(t)
+		over := time.NewTimer(fault.For)
+		waitForState(t, b, bridges.Connecting, 20*time.Second)
 		during := readStream(t, b, "during", nil)
-		server.Start(t)
-		began = time.Now()
-		for down := int(sent.Load()); newest <= down; {
+		<-over.C
+		fault.End(t)
+		back := time.Now()
+		for down := sent.newest(); newest <= down; {
 			take()
 		}
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("delivery went on %v after the server was back, want at most 5 s", took)
-		} else {
-			t.Logf("new entries %v after the server was back", took)
+		took := time.Since(back)
+		t.Logf("new entries %v after the server was back", took)
+		if took > 5*time.Second {
+			t.Errorf("new entries came %v after the server was back, want at most 5 s", took)
 		}
 		bridgetest.Eventually(t, "the head of what was subscribed to meanwhile is known", func() bool {
 			_, known := during.sub.(live.Kept).Start()
@@ -582,17 +611,26 @@ func TestStreamsOutliveAKilledServer(t *testing.T) {
 	}
 	cancel()
 	work.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	for len(received) < len(acknowledged) || !received[maxOf(acknowledged)] {
+	for len(received) < len(sent.acknowledged) || !received[maxOf(sent.acknowledged)] {
 		take()
 	}
-	for n := range acknowledged {
+	lost := 0
+	for n := range sent.acknowledged {
 		if !received[n] {
-			t.Errorf("entry %d was acknowledged and not received", n)
+			lost++
 		}
 	}
-	t.Logf("%d entries acknowledged, %d received", len(acknowledged), len(received))
+	t.Logf("%d sent, %d acknowledged, %d received, none doubled or reordered, %d lost; the slowest failure took %v",
+		sent.sent+1, len(sent.acknowledged), len(received), lost, sent.slowest)
+	if lost > 0 {
+		t.Errorf("%d entries were acknowledged and not received", lost)
+	}
+	if len(sent.acknowledged) > sent.sent {
+		t.Error("no append failed: the server was not away")
+	}
+	if sent.slowest > bridges.PublishTimeout+500*time.Millisecond {
+		t.Errorf("an append took %v to fail, want at most %v", sent.slowest, bridges.PublishTimeout)
+	}
 }
 
 func maxOf(set map[int]bool) (newest int) {

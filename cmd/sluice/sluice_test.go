@@ -353,7 +353,9 @@ func TestRoomsAndCursorsSurviveTheGateway(t *testing.T) {
 		t.Errorf("the demo began anew: %s", got)
 	}
 	p.stop()
-	<-p.done
+	if err := <-p.done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTakenPortIsNamed(t *testing.T) {

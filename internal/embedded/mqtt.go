@@ -52,11 +52,12 @@ func StartMQTT(cfg MQTTConfig) (*MQTT, error) {
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
 	server := mqtt.New(&mqtt.Options{Logger: slog.New(warnings{cfg.Logger.Handler()})})
-	if err := server.AddHook(new(access), nil); err != nil {
+	conns := &connections{Listener: ln, open: make(map[*trackedConn]bool)}
+	conns.settled = sync.NewCond(&conns.mu)
+	if err := server.AddHook(&access{conns: conns}, nil); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
-	conns := &connections{Listener: ln, open: make(map[net.Conn]bool)}
 	if err := server.AddListener(listeners.NewNet(listenerID, conns)); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
@@ -86,53 +87,86 @@ func (m *MQTT) URL() string { return "mqtt://" + m.addr }
 // ServeConn serves a connection that came another way than over the listener,
 // such as MQTT over WebSocket. It returns when the client has left.
 func (m *MQTT) ServeConn(conn net.Conn) error {
-	return m.server.EstablishConnection(listenerID, m.conns.track(conn))
+	tracked := m.conns.track(conn)
+	if tracked == nil {
+		return net.ErrClosed
+	}
+	return m.server.EstablishConnection(listenerID, tracked)
 }
 
 // Close disconnects every client and waits until they are gone.
-func (m *MQTT) Close() error { return m.close() }
+func (m *MQTT) Close() error {
+	m.conns.settle()
+	return m.close()
+}
 
-// connections is a listener that closes what it has accepted. mochi knows a
-// connection only once it has said CONNECT; one that says nothing would hold up
-// Close until its time to do so has passed.
+// connections is a listener that knows what it has accepted. mochi knows a
+// connection only once it has said CONNECT: one that says nothing would hold up
+// Close until its time to do so has passed, and one that says it while mochi
+// closes would be forgotten.
 type connections struct {
 	net.Listener
 
-	mu     sync.Mutex
-	open   map[net.Conn]bool
-	closed bool
+	mu      sync.Mutex
+	settled *sync.Cond            // a connection is established or gone
+	open    map[*trackedConn]bool // true: established
+	closed  bool
 }
 
+// Accept returns no connection any more once the broker is closing.
 func (c *connections) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := c.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if t := c.track(conn); t != nil {
+			return t, nil
+		}
 	}
-	return c.track(conn), nil
 }
 
-// Close is called by mochi after it has told its clients.
-func (c *connections) Close() error {
-	c.mu.Lock()
-	open := slices.Collect(maps.Keys(c.open))
-	c.closed = true
-	c.mu.Unlock()
-	for _, conn := range open {
-		conn.Close()
-	}
-	return c.Listener.Close()
-}
-
+// track takes a connection in; nil: it was closed, because the broker is closing.
 func (c *connections) track(conn net.Conn) net.Conn {
 	t := &trackedConn{Conn: conn, of: c}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		conn.Close()
-	} else {
-		c.open[t] = true
+		return nil
 	}
+	c.open[t] = false
 	return t
+}
+
+// established says that mochi knows the connection.
+func (c *connections) established(conn net.Conn) {
+	t, ok := conn.(*trackedConn)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[t]; open {
+		c.open[t] = true
+		c.settled.Broadcast()
+	}
+}
+
+// settle takes no more connections and waits until mochi knows each that is
+// open; those that have not said CONNECT are closed.
+func (c *connections) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for t, known := range c.open {
+		if !known {
+			t.Conn.Close()
+		}
+	}
+	for slices.Contains(slices.Collect(maps.Values(c.open)), false) {
+		c.settled.Wait()
+	}
 }
 
 type trackedConn struct {
@@ -143,6 +177,7 @@ type trackedConn struct {
 func (t *trackedConn) Close() error {
 	t.of.mu.Lock()
 	delete(t.of.open, t)
+	t.of.settled.Broadcast()
 	t.of.mu.Unlock()
 	return t.Conn.Close()
 }
@@ -165,15 +200,23 @@ func listen(addr string) (net.Listener, error) {
 
 // access is the broker's rule: all is allowed but publishing to '$' topics.
 // Without any rule of this kind mochi refuses everyone.
-type access struct{ mqtt.HookBase }
+type access struct {
+	mqtt.HookBase
+	conns *connections
+}
 
 func (*access) ID() string { return "access" }
 
 func (*access) Provides(b byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck}, b) >= 0
+	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished}, b) >= 0
 }
 
 func (*access) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnSessionEstablished is no rule: it is how mochi says that it knows a client.
+func (a *access) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	a.conns.established(cl.Net.Conn)
+}
 
 func (*access) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
 	return !write || !strings.HasPrefix(topic, "$")

@@ -113,14 +113,14 @@ type Store interface {
 	Close() error
 }
 
-// CodeUnavailable is the code of the error while a store is away.
+// CodeUnavailable is the code of the error while a store is away or full.
 const CodeUnavailable = "LOG_UNAVAILABLE"
 
-// Unavailable is the error of a store that is away.
+// Unavailable is the error of a store that is away or full.
 func Unavailable(cause error) error {
 	return &live.Error{
 		Code:    CodeUnavailable,
-		Message: "The event log cannot be reached. Try again in a moment; with the same id, nothing is stored twice.",
+		Message: "The event log cannot be reached or written to. Try again in a moment; with the same id, nothing is stored twice.",
 		Cause:   cause,
 	}
 }

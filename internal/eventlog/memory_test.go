@@ -19,6 +19,6 @@ func TestMemory(t *testing.T) {
 			}
 		},
 		Clock:  true,
-		Rounds: 60,
+		Rounds: 200,
 	})
 }

@@ -9,7 +9,7 @@ import (
 type Limit struct {
 	Events int           // [1,024]
 	Bytes  int           // as counted by the size given to Push [4 MiB]
-	Stall  time.Duration // how long Push waits for a full queue [1 s]
+	Stall  time.Duration // how long Push, and Done, wait for a reader that takes nothing [1 s]
 }
 
 func (l Limit) withDefaults() Limit {

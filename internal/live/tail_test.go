@@ -16,6 +16,7 @@ import (
 type shelf struct {
 	takes time.Duration // how long a read does
 	retry time.Duration
+	lags  time.Duration // how long what was read is on its way, at most
 	size  func(int) int
 
 	reads, heads atomic.Int64
@@ -49,11 +50,18 @@ func (s *shelf) wait(ctx context.Context) error {
 	return nil
 }
 
+func (s *shelf) lag() {
+	if s.lags > 0 {
+		time.Sleep(rand.N(s.lags))
+	}
+}
+
 func (s *shelf) Read(ctx context.Context, key string, after Position, limit int) ([]Event[int], error) {
 	s.reads.Add(1)
 	if err := s.wait(ctx); err != nil {
 		return nil, err
 	}
+	defer s.lag()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if after.Lo < s.trimmed[key] {
@@ -73,6 +81,7 @@ func (s *shelf) Head(ctx context.Context, key string) (Position, error) {
 	if err := s.wait(ctx); err != nil {
 		return Position{}, err
 	}
+	defer s.lag()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Position{Lo: s.newest[key]}, nil
@@ -432,74 +441,75 @@ func TestTailFollowersOfAQuietKeyMissNothing(t *testing.T) {
 	})
 }
 
-// The delicate part: subscribers come, go and dawdle while events pour in.
+// The delicate part: subscribers come, go and dawdle while events pour in, and
+// what was read has become old when it arrives.
 func TestTailJoiningWhileEventsPourIn(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	rounds := 60
-	if testing.Short() {
-		rounds = 10
-	}
-	for round := range rounds {
-		random := rand.New(rand.NewPCG(seed, uint64(round)))
-		s := newShelf()
-		s.retry = 2 * time.Millisecond
-		tail := s.tail(t, 1+random.IntN(5))
-		const events = 400
-		first := 1 + random.IntN(30)
-		s.add("k", first)
-		var work sync.WaitGroup
-		for i := range 16 {
-			random := rand.New(rand.NewPCG(seed, uint64(round*100+i)))
-			work.Go(func() {
-				last := random.IntN(first + 1)
-				if i%3 == 0 {
-					last = -1
-				}
-				for last < events { // comes, takes some, goes, comes back
-					r := s.subscribe(t, tail, last)
-					mayGap := last < 0 // the source may be away
-					if mayGap {
-						last = r.start()
-					}
-					for n := random.IntN(80); n > 0 && last < events; n-- {
-						ev := r.next()
-						if ev == nil || ev.Value != last+1 || ev.Gap != nil && !mayGap {
-							t.Errorf("round %d: got %+v after %d", round, ev, last)
-							return
-						}
-						mayGap = false
-						last++
-						if random.IntN(50) == 0 {
-							time.Sleep(time.Duration(random.IntN(300)) * time.Microsecond) // dawdles
-						}
-					}
-					r.Close()
-				}
-			})
-		}
-		for n := first; n < events; n++ {
-			s.add("k", 1)
-			if random.IntN(20) == 0 {
-				time.Sleep(time.Duration(random.IntN(200)) * time.Microsecond)
-			}
-			if random.IntN(100) == 0 {
-				s.away.Store(true)
-			}
-			if random.IntN(10) == 0 {
-				s.away.Store(false)
-			}
-		}
-		s.away.Store(false)
-		work.Wait()
-		tail.Close()
-		for key, n := range s.follows {
-			if n != 0 {
-				t.Errorf("round %d: %q is followed %d times although everybody has left", round, key, n)
-			}
-		}
+	for round := range 60 {
+		synctest.Test(t, func(t *testing.T) { joinWhileEventsPourIn(t, seed, uint64(round)) })
 		if t.Failed() {
-			return
+			t.Fatalf("in round %d", round)
+		}
+	}
+}
+
+func joinWhileEventsPourIn(t *testing.T, seed, round uint64) {
+	random := rand.New(rand.NewPCG(seed, round<<8))
+	s := newShelf()
+	s.retry, s.lags = 2*time.Millisecond, 5*time.Millisecond
+	tail := s.tail(t, 1+random.IntN(20))
+	const events = 300
+	first := 1 + random.IntN(30)
+	s.add("k", first)
+	var work sync.WaitGroup
+	for i := range uint64(16) {
+		random := rand.New(rand.NewPCG(seed, round<<8+i+1))
+		work.Go(func() {
+			last := random.IntN(first + 1)
+			if i%3 == 0 {
+				last = -1
+			}
+			for last < events { // comes, takes some, goes, comes back
+				r := s.subscribe(t, tail, last)
+				mayGap := last < 0 // the source may be away
+				if mayGap {
+					last = r.start()
+				}
+				for n := random.IntN(80); n > 0 && last < events; n-- {
+					ev := r.next()
+					if ev == nil || ev.Value != last+1 || ev.Gap != nil && !mayGap {
+						t.Errorf("got %+v after %d", ev, last)
+						return
+					}
+					mayGap = false
+					last++
+					if random.IntN(50) == 0 {
+						time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // dawdles
+					}
+				}
+				r.Close()
+			}
+		})
+	}
+	for n := first; n < events; n++ {
+		s.add("k", 1)
+		if random.IntN(3) == 0 {
+			time.Sleep(time.Duration(random.IntN(6000)) * time.Microsecond)
+		}
+		if random.IntN(100) == 0 {
+			s.away.Store(true)
+		}
+		if random.IntN(10) == 0 {
+			s.away.Store(false)
+		}
+	}
+	s.away.Store(false)
+	work.Wait()
+	tail.Close()
+	for key, n := range s.follows {
+		if n != 0 {
+			t.Errorf("%q is followed %d times although everybody has left", key, n)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package testenv
 import (
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Pause stops the program without ending it, as an overloaded machine or a
@@ -19,6 +20,21 @@ func (p *Process) Pause(tb testing.TB) {
 func (p *Process) Resume(tb testing.TB) {
 	tb.Helper()
 	p.signal(tb, syscall.SIGCONT)
+}
+
+// Terminate asks the program to end, waits until it is gone and returns its
+// exit status, -1 if a signal ended it.
+func (p *Process) Terminate(tb testing.TB, within time.Duration) int {
+	tb.Helper()
+	p.signal(tb, syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		tb.Fatalf("%s still runs %v after SIGTERM", p.bin, within)
+	}
+	p.stop()
+	p.stop = nil
+	return p.state.ExitCode()
 }
 
 func (p *Process) signal(tb testing.TB, s syscall.Signal) {

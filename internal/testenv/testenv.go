@@ -36,6 +36,15 @@ func missing(tb testing.TB, name string) {
 	tb.Skipf("%s is not installed", name)
 }
 
+// Faults is where a test begins that has long outages in it: make test-faults
+// sets SLUICE_FAULTS, without which it is skipped.
+func Faults(tb testing.TB) {
+	tb.Helper()
+	if os.Getenv("SLUICE_FAULTS") == "" {
+		tb.Skip("takes long; make test-faults runs it")
+	}
+}
+
 // lookup finds a program. Debian keeps servers in sbin, which is not on every
 // user's PATH.
 func lookup(tb testing.TB, name string) string {
@@ -112,6 +121,7 @@ type Process struct {
 	process *os.Process
 	stop    context.CancelFunc // kills; nil: not running
 	done    chan struct{}      // closed when the program has ended
+	state   *os.ProcessState   // how it ended, readable then
 }
 
 // StartProcess starts the named program and waits until addr accepts
@@ -163,6 +173,7 @@ func (p *Process) run(ctx context.Context, started chan<- error) {
 	started <- err
 	if err == nil {
 		_ = cmd.Wait() // "signal: killed" is the usual end
+		p.state = cmd.ProcessState
 	}
 }
 
@@ -197,6 +208,12 @@ func (p *Process) Stop(tb testing.TB) {
 	<-p.done
 	p.stop = nil
 }
+
+// Pid is the number of the process, which runs or has run.
+func (p *Process) Pid() int { return p.process.Pid }
+
+// Output is what the program has written, all starts together, up to 64 KiB.
+func (p *Process) Output() string { return p.output.String() }
 
 // output collects what a program writes, up to a bound: the end is cut.
 type output struct {

@@ -65,6 +65,19 @@ func (t *Transport) comeBack(exec graphql.GraphExecutor, opCtx *graphql.Operatio
 	return c
 }
 
+// stay leaves the subscriber to the execution, whose source keeps nothing: so it
+// has nothing to catch up with, and cannot wait for the subscriber either.
+func (c *catchUp) stay() {
+	c.to.pace(false)
+	c.mu.Lock()
+	g := c.group
+	c.group = nil
+	c.mu.Unlock()
+	if g != nil {
+		g.unvisit()
+	}
+}
+
 // room reports whether the subscriber takes more; else the execution is woken
 // once it does.
 func (c *catchUp) room() bool { return c.to.room(c.wake) }
@@ -354,13 +367,16 @@ func (r *recent) put(kept result) {
 	}
 	r.byPos[p] = kept
 	r.order = append(r.order, p)
-	r.bytes += len(kept.body)
+	r.bytes += len(kept.body) + recentOverhead
 	for r.bytes > r.limit && len(r.order) > 1 {
-		r.bytes -= len(r.byPos[r.order[0]].body)
+		r.bytes -= len(r.byPos[r.order[0]].body) + recentOverhead
 		delete(r.byPos, r.order[0])
 		r.order = r.order[1:]
 	}
 }
+
+// recentOverhead is about what a result takes besides its body.
+const recentOverhead = 320
 
 func (r *recent) clear() {
 	r.mu.Lock()

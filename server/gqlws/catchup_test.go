@@ -19,8 +19,9 @@ import (
 // testLog is a source that keeps its events: the nth of a topic stands at n, and
 // its cursor is "c" and n.
 type testLog struct {
-	tail  *live.Tail[string, string]
-	open_ atomic.Int32 // streams
+	tail    *live.Tail[string, string]
+	streams atomic.Int32  // that are open
+	lag     time.Duration // by how much a stream may be behind another, at most
 
 	mu      sync.Mutex
 	topics  map[string][]live.Event[string]
@@ -76,7 +77,7 @@ func (l *testLog) open(ctx context.Context, topic, cursor string) (<-chan string
 	if err != nil {
 		return nil, err
 	}
-	l.open_.Add(1)
+	l.streams.Add(1)
 	return live.Stream(ctx, &countedSub{Sub: sub, Kept: sub.(live.Kept), log: l}, live.Value), nil
 }
 
@@ -86,10 +87,24 @@ type countedSub struct {
 	live.Kept
 	log  *testLog
 	once sync.Once
+	wake func()
+}
+
+func (s *countedSub) Wake(f func()) {
+	s.wake = f
+	s.Sub.Wake(f)
+}
+
+func (s *countedSub) Next(buf []live.Event[string]) (int, bool) {
+	if s.log.lag > 0 && rand.IntN(2) == 0 {
+		time.AfterFunc(rand.N(s.log.lag), s.wake)
+		return 0, true
+	}
+	return s.Sub.Next(buf)
 }
 
 func (s *countedSub) Close() {
-	s.once.Do(func() { s.log.open_.Add(-1) })
+	s.once.Do(func() { s.log.streams.Add(-1) })
 	s.Sub.Close()
 }
 
@@ -210,7 +225,7 @@ func TestResumeIsRefused(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 })
 }
 
 // Subscribers leave and come back at random while events pour in: each sees
@@ -239,7 +254,7 @@ func TestNothingIsLostOrDoubledWhileEventsPourIn(t *testing.T) {
 				work.Go(func() { comeAndGo(t, g, rand.New(rand.NewPCG(seed, uint64(i+1))), total) })
 			}
 			work.Wait()
-			eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 })
+			eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 })
 		})
 	}
 }
@@ -330,7 +345,7 @@ func TestManyWhoComeBackAtOnceShareTheirExecutions(t *testing.T) {
 	if n := g.executed.Load(); n > 4*missed {
 		t.Errorf("%d executions for %d events", n, missed)
 	}
-	eventually(t, "one stream", func() bool { return g.log.open_.Load() == 1 })
+	eventually(t, "one stream", func() bool { return g.log.streams.Load() == 1 })
 	before := g.executed.Load()
 	g.log.append("a", "live")
 	for _, c := range all {
@@ -354,7 +369,7 @@ func TestSlowResumerEndsCleanly(t *testing.T) {
 	c.resume("a", "c0")
 	eventually(t, "a full socket", func() bool { return waitingFor(g, 2<<10) })
 	c.Close()
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 && len(g.transport.snapshot()) == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 && len(g.transport.snapshot()) == 0 })
 }
 
 func TestGapAndDroppedResultsAreOneNotice(t *testing.T) {
@@ -393,5 +408,5 @@ func TestCloseAtAnyMomentOfTheCatchUp(t *testing.T) {
 	}
 	close(stop)
 	work.Wait()
-	eventually(t, "no streams", func() bool { return g.log.open_.Load() == 0 && len(g.transport.snapshot()) == 0 })
+	eventually(t, "no streams", func() bool { return g.log.streams.Load() == 0 && len(g.transport.snapshot()) == 0 })
 }

@@ -29,22 +29,25 @@ type more struct {
 	kept   live.Kept // names pos; nil: the source keeps nothing
 	sealed string    // the name of pos, if it was made for all
 	missed uint64    // how many results this receiver has missed by its overflow policy
+	ready  bool      // it tells no event, but that the stream is open, at sealed
 }
 
 // cursor names the event's position; empty: it has none.
 func (m *more) cursor() string {
 	switch {
-	case m == nil || m.kept == nil:
+	case m == nil:
 		return ""
 	case m.sealed != "":
 		return m.sealed
+	case m.kept == nil:
+		return ""
 	}
 	return m.kept.Cursor(m.pos)
 }
 
 // tail closes the result, without the braces of the message around it.
 func (r result) tail(withCursor bool) []byte {
-	if r.more == nil || !withCursor && r.more.others == nil && r.more.gap == nil && r.more.missed == 0 {
+	if r.more == nil || !withCursor && r.more.others == nil && r.more.gap == nil && r.more.missed == 0 && !r.more.ready {
 		return resultTail
 	}
 	return r.more.append(nil, withCursor)
@@ -55,8 +58,8 @@ var resultTail = []byte("}")
 
 // append appends the member "extensions" and closes the result.
 func (m *more) append(b []byte, withCursor bool) []byte {
-	ours := sluiceNotes{Gap: m.notice()}
-	if withCursor {
+	ours := sluiceNotes{Ready: m.ready, Gap: m.notice()}
+	if withCursor || m.ready {
 		ours.Cursor = m.cursor()
 	}
 	b = append(b, `,"extensions":{`...)
@@ -117,8 +120,7 @@ func (r result) missing(n uint64) result {
 
 // readyResult tells who asked for it that its stream is open.
 func readyResult(cursor string) result {
-	b := append([]byte(`{"data":null,"extensions":{"sluice":`), marshal(sluiceNotes{Ready: true, Cursor: cursor})...)
-	return result{body: append(b, "}"...)}
+	return result{body: []byte(`{"data":null`), more: &more{ready: true, sealed: cursor}}
 }
 
 // EncodeResponse writes a response as JSON, the same as over WebSocket: text is

@@ -279,7 +279,7 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 func TestHandshakeHasADeadline(t *testing.T) {
 	s := newTestSchema(t)
 	var released atomic.Bool
-	tr := New(Config{WriteDeadline: 300 * time.Millisecond, Admit: func(*http.Request) (func(), bool) { return func() { released.Store(true) }, true }})
+	tr := New(Config{WriteDeadline: 300 * time.Millisecond, Admit: func(*http.Request) (func(), string) { return func() { released.Store(true) }, "" }})
 	h := newTestHandler(s, tr)
 	l := pipeListener{make(chan net.Conn, 1)}
 	srv := &http.Server{Handler: h}

@@ -132,7 +132,7 @@ type execution struct {
 	runs    *runQueue
 	report  func(msg string, args ...any)
 	to      sink
-	back    *catchUp    // nil: its subscribers have not come back from somewhere
+	back    *catchUp    // nil: its subscribers have not come back, or its source keeps nothing
 	cursors atomic.Bool // somebody asked for them: they are made once for all
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -177,6 +177,10 @@ func (x *execution) Attach(feed live.Feed) bool {
 func (x *execution) open() {
 	defer x.rescue()
 	x.respond, x.respCtx = x.exec.DispatchOperation(live.WithFeeder(x.ctx, x), x.opCtx)
+	if x.back != nil && x.kept == nil {
+		x.back.stay()
+		x.back = nil
+	}
 	if x.feed != nil {
 		x.begin()
 	}
@@ -336,8 +340,14 @@ func (x *execution) begin() {
 	x.to.ready(cursor)
 }
 
-// event executes one event. Without a result, none waits or the stream is over.
-func (x *execution) event(t *turn) (result, live.State) {
+// event executes one event. Without a result, none waits or the stream is over,
+// as it is after a panic: what was executed before is handed on first.
+func (x *execution) event(t *turn) (_ result, state live.State) {
+	defer func() {
+		if p := recover(); p != nil {
+			x.refusal, state = x.panicked(p), live.Ended
+		}
+	}()
 	item, state := x.feed.Pull()
 	if state != live.Fed {
 		return result{}, state
@@ -409,10 +419,15 @@ func (x *execution) present(err error) gqlerror.List {
 // does not recover: in an interceptor or a conversion.
 func (x *execution) rescue() {
 	if p := recover(); p != nil {
-		x.report("panic in an operation", "panic", p, "stack", string(debug.Stack()))
 		x.over = true
 		x.opened.Store(true) // if it panicked while opening: stop closes the feed
-		x.to.fail(x.present(fmt.Errorf("gqlws: panic: %v", p)))
+		x.to.fail(x.panicked(p))
 		x.stop()
 	}
+}
+
+// panicked logs a panic and makes of it what the client is told.
+func (x *execution) panicked(p any) gqlerror.List {
+	x.report("panic in an operation", "panic", p, "stack", string(debug.Stack()))
+	return x.present(fmt.Errorf("gqlws: panic: %v", p))
 }

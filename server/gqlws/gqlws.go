@@ -95,9 +95,9 @@ type Config struct {
 	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
 
 	// Admit takes a place for a socket before the upgrade; release gives it back
-	// once the socket is gone. Without a place the client is answered 503
+	// once the socket is gone. A refusal is the sentence that goes with a 503
 	// [always admits].
-	Admit func(*http.Request) (release func(), ok bool)
+	Admit func(*http.Request) (release func(), refusal string)
 
 	// Refused is told the code of each refusal: of an operation, such as
 	// RATE_LIMITED, or of a socket, such as 4413, or PONG_TIMEOUT for one that
@@ -138,7 +138,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.Admit == nil {
-		c.Admit = func(*http.Request) (func(), bool) { return func() {}, true }
+		c.Admit = func(*http.Request) (func(), string) { return func() {}, "" }
 	}
 	if c.Refused == nil {
 		c.Refused = func(string) {}
@@ -233,12 +233,12 @@ func (t *Transport) Do(w http.ResponseWriter, r *http.Request, exec graphql.Grap
 		http.Error(w, "The gateway is restarting: try again in a moment. (SHUTTING_DOWN)", http.StatusServiceUnavailable)
 		return
 	}
-	release, ok := t.cfg.Admit(r)
-	if !ok {
+	release, refusal := t.cfg.Admit(r)
+	if refusal != "" {
 		t.gone.Done()
 		t.cfg.Refused("TOO_MANY_CONNECTIONS")
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, "Too many connections are open: close some, or try again later. (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
+		http.Error(w, refusal+" (TOO_MANY_CONNECTIONS)", http.StatusServiceUnavailable)
 		return
 	}
 	ws, err := t.upgrader.Upgrade(onWire{w}, r, chosen[token])

@@ -2,10 +2,12 @@ package gqlws
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -56,6 +58,7 @@ type group struct {
 	members  []*member
 	walked   bool // next is on its way along members: copy before a change
 	visitors int
+	forget   *time.Timer   // lets go of recent, some time after the last visitor
 	last     []result      // the newest, where replayLast asks for it
 	begun    func() string // names where the stream begins; nil: it is not open yet
 	moved    bool          // results went out …
@@ -162,7 +165,7 @@ func (g *group) add(to sink, wants Asked) *member {
 	}
 	m := g.append(to, wants)
 	last, begun := g.last, g.begun
-	if begun != nil && g.moved {
+	if begun != nil && g.moved && g.execution.kept != nil {
 		begun = func() string { return g.execution.kept.Cursor(m.since) }
 	}
 	g.mu.Unlock()
@@ -227,22 +230,47 @@ func (g *group) visit() bool {
 	defer g.mu.Unlock()
 	if !g.ended {
 		g.visitors++
+		g.remember()
 	}
 	return !g.ended
 }
 
 func (g *group) unvisit() {
 	g.mu.Lock()
-	if g.visitors--; g.visitors == 0 {
-		g.recent.clear()
+	if g.visitors--; g.visitors == 0 && !g.ended {
+		g.forget = time.AfterFunc(recentFor, g.forgetRecent)
 	}
 	g.unlockAndClose()
+}
+
+// recentFor is how long recent results wait for another visitor: those who were
+// cut off together come back over a few seconds.
+const recentFor = 5 * time.Second
+
+func (g *group) forgetRecent() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.visitors == 0 {
+		g.forget = nil
+		g.recent.clear()
+	}
+}
+
+// remember keeps forgetRecent from being called. The caller holds mu.
+func (g *group) remember() {
+	if g.forget != nil {
+		g.forget.Stop()
+		g.forget = nil
+	}
 }
 
 // unlockAndClose ends the group when nobody is left.
 func (g *group) unlockAndClose() {
 	empty := len(g.members) == 0 && g.visitors == 0 && !g.ended
-	g.ended = g.ended || empty
+	if empty {
+		g.ended = true
+		g.remember()
+	}
 	g.mu.Unlock()
 	if empty {
 		g.set.remove(g)
@@ -257,7 +285,7 @@ func (g *group) since(m *member) (_ live.Position, ok bool) {
 	defer g.mu.Unlock()
 	switch {
 	case m.moved:
-		return m.since, true
+		return m.since, g.execution.kept != nil
 	case g.begun == nil || g.execution.kept == nil:
 		return live.Position{}, false
 	}
@@ -303,7 +331,7 @@ func (g *group) next(results []result) {
 	if g.replayLast {
 		g.last = []result{newest}
 	}
-	keep := g.visitors > 0
+	keep := g.visitors > 0 || g.forget != nil
 	g.mu.Unlock()
 	if keep {
 		for _, r := range results {
@@ -339,6 +367,7 @@ func (g *group) end() []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+	g.remember()
 	members := g.members
 	for _, m := range members {
 		m.index = -1
@@ -399,8 +428,14 @@ func (s *shared) cursor(opCtx *graphql.OperationContext, wants Asked) (string, *
 	if wants.Resume != "" {
 		return wants.Resume, nil
 	}
-	cursor, _ := s.field.ArgumentMap(opCtx.Variables)[s.resume].(string)
-	return cursor, nil
+	switch cursor := s.field.ArgumentMap(opCtx.Variables)[s.resume].(type) {
+	case nil:
+		return "", nil
+	case string:
+		return cursor, nil
+	default: // a scalar may be written in many ways: it is for the resolver to refuse
+		return fmt.Sprint(cursor), nil
+	}
 }
 
 // ownerless copies an operation without the headers and extensions of the client
@@ -434,16 +469,26 @@ func (s *shared) resumedAt(op *ast.OperationDefinition, cursor string) *ast.Oper
 }
 
 // rootField is the field of a subscription that has just one selection, which
-// is a field.
+// is a field, or a fragment with that.
 func rootField(op *ast.OperationDefinition) *ast.Field {
-	if op.Operation != ast.Subscription || len(op.SelectionSet) != 1 {
+	if op.Operation != ast.Subscription {
 		return nil
 	}
-	field, _ := op.SelectionSet[0].(*ast.Field)
-	if field == nil || field.Definition == nil {
-		return nil
+	selections, conditional := op.SelectionSet, false
+	for len(selections) == 1 && !conditional {
+		switch s := selections[0].(type) {
+		case *ast.Field:
+			if s.Definition == nil {
+				return nil
+			}
+			return s
+		case *ast.InlineFragment:
+			selections, conditional = s.SelectionSet, len(s.Directives) > 0
+		case *ast.FragmentSpread:
+			selections, conditional = s.Definition.SelectionSet, len(s.Directives) > 0
+		}
 	}
-	return field
+	return nil
 }
 
 func flag(directive *ast.Directive, name string) bool {

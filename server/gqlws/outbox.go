@@ -76,6 +76,9 @@ type frame struct {
 // isResult: an operation's last messages have no body.
 func (f frame) isResult() bool { return f.result.body != nil }
 
+// isEvent: a policy may drop it.
+func (f frame) isEvent() bool { return f.isResult() && (f.result.more == nil || !f.result.more.ready) }
+
 func (f frame) size() int { return len(f.head) + len(f.result.body) + len(f.tail) }
 
 func (f frame) append(b []byte) []byte {
@@ -119,7 +122,7 @@ func (o *outbox) offer(f frame) offered {
 	}
 	size := f.size()
 	if o.bytes > 0 && o.bytes+size > o.limit && (!f.isResult() || !f.op.paced.Load()) {
-		if !f.isResult() || f.op.policy != keepLatest {
+		if !f.isEvent() || f.op.policy != keepLatest {
 			return full
 		}
 		o.replace(f)
@@ -134,11 +137,11 @@ func (o *outbox) offer(f frame) offered {
 	return o.started()
 }
 
-// replace puts a result into the place of the newest one of its operation that
+// replace puts an event into the place of the newest one of its operation that
 // waits; where none does, it is dropped and counted.
 func (o *outbox) replace(f frame) {
 	for i := len(o.frames) - 1; i >= 0; i-- {
-		if o.frames[i].op == f.op {
+		if o.frames[i].op == f.op && o.frames[i].isEvent() {
 			newest := f.missing(o.frames[i].missed() + 1)
 			grows := newest.size() - o.frames[i].size()
 			if grows > 0 && o.bytes+grows > o.limit {

@@ -51,6 +51,8 @@ func newTestSchema(tb testing.TB) *testSchema {
 				private(topic: String!): String
 				log(topic: String!, after: String): String @shared(resume: "after")
 				plain(n: Int!): String          # by a channel of its own
+				plainFrom(n: Int!, after: String): String @shared(resume: "after")
+				wordsFrom(topic: String!, after: String): String @shared(resume: "after") # by a Sub that is not live.Kept
 				refused: String
 				held: String
 				count(n: Int!): String
@@ -112,7 +114,7 @@ func (s *testSchema) query(ctx context.Context, field graphql.CollectedField) *g
 
 func (s *testSchema) subscribe(ctx context.Context, name string, args map[string]any) (<-chan string, error) {
 	switch name {
-	case "plain":
+	case "plain", "plainFrom":
 		return plain(ctx, args["n"].(int64)), nil
 	case "refused":
 		return nil, errRefused

@@ -123,7 +123,7 @@ func Open(cfg Config) (*Store, error) {
 	opts.PoolSize = poolSize
 	opts.ContextTimeoutEnabled = true
 	opts.Dialer = dialer(opts.TLSConfig)
-	s := &Store{cfg: cfg, client: redis.NewClient(opts), holder: rand.Text(), grown: func(string) {}}
+	s := &Store{cfg: cfg, client: redis.NewClient(opts), holder: rand.Text()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -184,10 +184,7 @@ func (s *Store) Append(ctx context.Context, d eventlog.Draft) (e *eventlog.Entry
 	if err != nil {
 		return nil, false, err
 	}
-	if fresh { // the server tells us, too, but later
-		s.grown(d.Topic)
-	}
-	return e, fresh, nil
+	return e, fresh, nil // the script tells everybody, us too
 }
 
 func (s *Store) age() int64 { return s.cfg.Retention.Age.Milliseconds() }

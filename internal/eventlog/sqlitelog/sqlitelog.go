@@ -1,7 +1,8 @@
 // Package sqlitelog keeps an event log in an SQLite file.
 //
-// Order: one goroutine writes. What was sent while it was busy goes into one
-// transaction and so shares one fsync (group commit); Append returns when that
+// Order: one goroutine writes. What was sent while it was busy, and what comes
+// within 2 ms where several send, goes into one transaction and so shares one
+// fsync (group commit); Append returns when that
 // has been made, and readers, who have connections of their own, see a
 // transaction as a whole or not at all. Positions grow over the whole log.
 //
@@ -17,6 +18,7 @@
 package sqlitelog
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -52,6 +54,8 @@ const (
 	queueSize  = 1024 // appends that wait
 	batchSize  = 512  // appends of one transaction
 	sweepTopic = 256  // topics that are swept in one transaction
+
+	companyWait = 2 * time.Millisecond // how long an append waits for others
 )
 
 // Positions compare like (hi, lo). An id is NULL where there is none, since no
@@ -199,8 +203,12 @@ func (s *Store) openFile(file string) (_ *writer, err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	if err := errors.Join(w.open(), s.prepare()); err != nil {
-		return nil, errors.Join(err, w.close(), s.read.Close())
+	if err = w.open(); err == nil {
+		err = s.prepare()
+	}
+	if err != nil { // the first says it all
+		_ = errors.Join(w.close(), s.read.Close())
+		return nil, err
 	}
 	return w, nil
 }
@@ -217,7 +225,7 @@ func (s *Store) prepare() error {
 	var failed error
 	statement := func(query string) *sql.Stmt {
 		stmt, err := s.read.Prepare(query)
-		failed = errors.Join(failed, err)
+		failed = cmp.Or(failed, err)
 		return stmt
 	}
 	// One statement, so that all of it is of one moment.

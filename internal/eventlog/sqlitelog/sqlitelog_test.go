@@ -50,7 +50,7 @@ func openAt(tb testing.TB, dir string, cfg Config) *Store {
 }
 
 func TestStore(t *testing.T) {
-	eventlogtest.Run(t, eventlogtest.Subject{Place: place, Clock: true, Keeps: true, Rounds: 10})
+	eventlogtest.Run(t, eventlogtest.Subject{Place: place, Clock: true, Keeps: true, Rounds: 3})
 }
 
 func BenchmarkStore(b *testing.B) { eventlogtest.Bench(b, place) }
@@ -110,8 +110,10 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		}, []string{"is no event log", "--data-dir"}},
 		{"a database of another program", sqlite("CREATE TABLE t (x)"), []string{"is no event log", "another program", "--data-dir"}},
-		{"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
-			[]string{"newer version", "version 2", "--data-dir"}},
+		{
+			"a newer version", sqlite(fmt.Sprintf("PRAGMA application_id = %d", application), "PRAGMA user_version = 2", "CREATE TABLE t (x)"),
+			[]string{"newer version", "version 2", "--data-dir"},
+		},
 		{"a directory that is used", func(t *testing.T, dir string) {
 			s := openAt(t, dir, Config{})
 			t.Cleanup(func() { _ = s.Close() })
@@ -154,6 +156,54 @@ func TestDirectoriesWithStrangeNames(t *testing.T) {
 	defer s.Close()
 	if entries, err := s.Before(t.Context(), "a", live.Position{}, 1); err != nil || len(entries) != 1 || entries[0].Pos != e.Pos {
 		t.Errorf("reopened: %v, %v", entries, err)
+	}
+}
+
+// While the writer is held up, appends wait in a queue that is bounded, and for
+// room in it.
+func TestAppendsWaitForRoomUnderTheirContexts(t *testing.T) {
+	dir := t.TempDir()
+	s := openAt(t, dir, Config{Retention: eventlog.Retention{Events: 10_000}})
+	defer s.Close()
+	other, err := sql.Open("sqlite", filepath.Join(dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetMaxOpenConns(1)
+	if _, err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	const senders = 2 * queueSize
+	var work sync.WaitGroup
+	for i := range senders {
+		work.Go(func() {
+			for { // the writer gives up after 2 s
+				_, _, err := s.Append(t.Context(), eventlog.Draft{Topic: "a", ID: fmt.Sprint(i)})
+				if err == nil {
+					return
+				}
+				var refusal *live.Error
+				if !errors.As(err, &refusal) || refusal.Code != eventlog.CodeUnavailable {
+					t.Errorf("Append: %v", err)
+					return
+				}
+			}
+		})
+	}
+	eventlogtest.Eventually(t, "the queue is full", func() bool { return len(s.queue) == queueSize })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, _, err := s.Append(ctx, eventlog.Draft{Topic: "b"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an append without room: %v, want %v", err, context.DeadlineExceeded)
+	}
+	if _, err := other.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	work.Wait()
+	entries, err := s.Before(t.Context(), "a", live.Position{}, 10_000)
+	if err != nil || len(entries) != senders {
+		t.Errorf("%d entries, %v, want %d", len(entries), err, senders)
 	}
 }
 

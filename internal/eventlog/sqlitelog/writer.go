@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
@@ -133,9 +134,9 @@ func (w *writer) run() {
 	for {
 		select {
 		case p := <-s.queue:
-			batch = w.gather(append(batch[:0], p))
+			batch = w.gather(append(batch[:0], p), len(batch))
 			w.appendAll(batch)
-			clear(batch)
+			clear(batch) // let go of them; how many there were still counts
 		case topics := <-s.sweeps:
 			if err := w.transaction(func() error { return w.removeOld(topics) }); err != nil {
 				s.cfg.Logger.Warn("Old events cannot be removed from the event log", "error", err)
@@ -146,14 +147,30 @@ func (w *writer) run() {
 	}
 }
 
-// gather takes what came while the writer was busy. It waits for nothing: while
-// a transaction is made durable, the next one fills by itself.
-func (w *writer) gather(batch []*pending) []*pending {
+// gather takes what came while the writer was busy, and waits a moment for as
+// many as there were the last time: senders who have just been answered are about
+// to send again. One who is alone waits for nobody.
+func (w *writer) gather(batch []*pending, company int) []*pending {
+	var late <-chan time.Time
 	for len(batch) < batchSize {
 		select {
 		case p := <-w.store.queue:
 			batch = append(batch, p)
+			continue
 		default:
+		}
+		if len(batch) >= company {
+			return batch
+		}
+		if late == nil {
+			late = time.After(companyWait)
+		}
+		select {
+		case p := <-w.store.queue:
+			batch = append(batch, p)
+		case <-late:
+			return batch
+		case <-w.store.closing:
 			return batch
 		}
 	}
