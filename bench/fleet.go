@@ -39,6 +39,8 @@ type client struct {
 	topic   int    // whose sequence its messages belong to
 	rest    []byte // an incomplete frame
 	warm    bool   // has seen a message
+	until   int    // the last message whose cursor it keeps
+	cursor  string // of the newest of them
 	next    int    // sequence number that should come
 	missing map[int]bool
 	stalled bool // does not read any more
@@ -69,6 +71,7 @@ type fleet struct {
 	tally  tally
 	acked  int
 	warmed int
+	opened int    // have been told that their stream is open
 	dead   int    // sockets that the server has closed
 	why    string // what the server said first when it ended a socket or an operation
 }
@@ -82,6 +85,11 @@ type fleetConfig struct {
 	Events   bool             // server-sent events
 	Narrow   func(i int) bool // with a small receive buffer
 	Parallel int              // handshakes at a time [16]
+
+	// Resume asks for the events behind a cursor, if it is not empty, of which the
+	// first is the message next; for the notice that the stream is open; and for
+	// the cursors of messages, which the client keeps up to the message until.
+	Resume func(i int) (cursor string, next, until int)
 }
 
 // newFleet connects and subscribes.
@@ -137,6 +145,12 @@ func (f *fleet) connect(cfg fleetConfig, i int) error {
 	if cfg.Topic != nil {
 		c.topic = cfg.Topic(i)
 	}
+	extensions := ""
+	if cfg.Resume != nil {
+		var cursor string
+		cursor, c.next, c.until = cfg.Resume(i)
+		extensions = fmt.Sprintf(`,"extensions":{"sluice":{"ready":true,"cursor":true,"resume":%q}}`, cursor)
+	}
 	f.mu.Lock()
 	f.clients[i] = c
 	f.mu.Unlock()
@@ -163,7 +177,7 @@ func (f *fleet) connect(cfg fleetConfig, i int) error {
 		rest, err = handshake(fd, request, "HTTP/1.1 101 ")
 		if err == nil {
 			hello := appendFrame(nil, 1, `{"type":"connection_init"}`)
-			hello = appendFrame(hello, 1, fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":%q}}`, document))
+			hello = appendFrame(hello, 1, fmt.Sprintf(`{"id":"1","type":"subscribe","payload":{"query":%q%s}}`, document, extensions))
 			err = writeAll(fd, hello)
 		}
 	}
@@ -324,11 +338,16 @@ func (f *fleet) frame(c *client, opcode byte, text []byte) {
 	case 9:
 		_ = writeAll(c.fd, appendFrame(nil, 10, string(text)))
 	case 1:
-		if i := bytes.IndexByte(text, mark); i >= 0 && len(text)-i >= stampBytes {
+		i := bytes.IndexByte(text, mark)
+		switch {
+		case i >= 0 && len(text)-i >= stampBytes:
 			f.message(c, text[i:])
-		} else if bytes.Contains(text, []byte(`"connection_ack"`)) {
+			c.keepCursor(text)
+		case bytes.Contains(text, []byte(`"ready":true`)):
+			f.opened++
+		case bytes.Contains(text, []byte(`"connection_ack"`)):
 			f.acked++
-		} else if bytes.Contains(text, []byte(`"error`)) {
+		case bytes.Contains(text, []byte(`"error`)):
 			f.note(strings.Clone(string(text)))
 		}
 	}
@@ -347,6 +366,17 @@ func (f *fleet) consumeEvents(c *client, b []byte) (rest []byte) {
 		f.message(c, b[i:])
 		b = b[i+stampBytes:]
 	}
+}
+
+// keepCursor keeps the cursor of the message that has just been counted.
+func (c *client) keepCursor(text []byte) {
+	name := []byte(`"cursor":"`)
+	i := bytes.LastIndex(text, name)
+	if c.next > c.until+1 || i < 0 {
+		return
+	}
+	value := text[i+len(name):]
+	c.cursor = string(value[:bytes.IndexByte(value, '"')])
 }
 
 // message counts one delivery. b begins with the stamp.

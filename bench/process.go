@@ -112,7 +112,8 @@ type server struct {
 // The gateway's names among its peers.
 const (
 	sluice      = "sluice"       // with real brokers, ready for production
-	sluiceAlone = "sluice-alone" // with embedded brokers, as it comes
+	sluiceAlone = "sluice-alone" // with embedded brokers, as it comes, but for its rooms, which it forgets
+	sluiceKept  = "sluice-kept"  // the same with rooms in the SLUICE_DATA_DIR of its environment
 )
 
 // start starts a server on its core and waits until it listens.
@@ -125,17 +126,20 @@ func (b *bed) start(ctx context.Context, name string, env ...string) (*server, e
 	s := &server{name: name, dir: dir}
 	args := []string{"-c", b.cores.server, b.self, "peer", name, "-addr-file", file, "-redis", b.redis, "-mqtt", b.mqtt}
 	switch name {
-	case sluiceAlone:
-		args = []string{"-c", b.cores.server, b.binary, "serve", "--no-course-ports", "--log-level", "error", "--data-dir", ":memory:", "--addr", "127.0.0.1:0", "--addr-file", file}
+	case sluiceAlone, sluiceKept:
+		args = []string{"-c", b.cores.server, b.binary, "serve", "--no-course-ports", "--log-level", "error", "--addr", "127.0.0.1:0", "--addr-file", file}
+		if name == sluiceAlone {
+			args = append(args, "--data-dir", ":memory:")
+		}
 	case sluice:
 		args = []string{
 			"-c", b.cores.server, b.binary, "serve", "--production", "--no-course-ports", "--log-level", "warn",
 			"--addr", "127.0.0.1:0", "--addr-file", file, "--data-dir", ":memory:", "--redis-url", "redis://" + b.redis, "--mqtt-url", "mqtt://" + b.mqtt,
 		}
-		if b.profile != "" {
-			s.debug = freeAddr()
-			args = append(args, "--debug-addr", s.debug)
-		}
+	}
+	if b.profile != "" && name != sluiceAlone && args[2] == b.binary {
+		s.debug = freeAddr()
+		args = append(args, "--debug-addr", s.debug)
 	}
 	s.cmd = exec.Command("taskset", args...)
 	s.cmd.Env = append(os.Environ(), env...)
@@ -178,6 +182,12 @@ func (b *bed) start(ctx context.Context, name string, env ...string) (*server, e
 		return nil, err
 	}
 	return s, nil
+}
+
+// kill ends the process without a warning.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	s.stop()
 }
 
 // cpu is the time that the process has spent, as a user and in the kernel, by its

@@ -242,5 +242,5 @@ go run ./bench -only burst -profile /tmp/profiles   # one row, with pprof profil
 
 It needs Linux, taskset (util-linux), redis-server and mosquitto. 10,000 sockets need ` + "`ulimit -n`" + ` of at least 10,100. A machine that does other things at the same time makes the figures of all servers larger; the range in brackets shows how steady they were.
 
-The Go benchmarks of the single steps: ` + "`go test -run '^$' -bench . -benchmem ./server/gqlws ./internal/live`" + `.
+The Go benchmarks of the single steps: ` + "`go test -run '^$' -bench . -benchmem ./server/gqlws ./internal/live ./internal/eventlog/...`" + `.
 `

@@ -221,6 +221,7 @@ func rows(short bool) []row {
 			targets: []target{{columnTitles[colStock], 0.7, "≤ 0.7"}},
 		},
 	}
+	list = append(list, resumeRows(short)...)
 	if !short {
 		list = append(list, stallRows()...)
 		list = append(list,
