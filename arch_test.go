@@ -17,6 +17,7 @@ const module = "github.com/sluice-gateway/sluice/"
 // its tests within the package. A name that ends in "/..." stands for a folder.
 var arrows = map[string][]string{
 	"internal/live":                  {},
+	"internal/wire":                  {},
 	"internal/eventlog":              {"internal/live"},
 	"internal/presence":              {"internal/live"},
 	"internal/eventlog/eventlogtest": {"internal/eventlog", "internal/live"},
