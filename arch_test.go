@@ -42,6 +42,8 @@ var arrows = map[string][]string{
 	"server/gqlws":             {"internal/live"},
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "server/gqlws"},
 
+	"labs": {"internal/wire"},
+
 	"web":               {},
 	"bench":             {"bench/..."},
 	"bench/peers":       {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},

@@ -30,7 +30,7 @@ func (c *Checker) Check(p Part) []Problem {
 	case h.Opcode == Close:
 		c.closing = append(c.closing, p.Data[:min(len(p.Data), 125-len(c.closing))]...)
 		if p.Last {
-			list = append(list, closeProblems(c.closing, c.Direction)...)
+			list = append(list, closeProblems(c.closing)...)
 			c.closing = nil
 		}
 	case !h.Opcode.Control() && c.checking && !c.ignored:

@@ -85,7 +85,7 @@ func (h *Header) Problems(d Direction, compressed bool) []Problem {
 }
 
 // closeProblems says what is wrong with the payload of a Close frame.
-func closeProblems(payload []byte, d Direction) []Problem {
+func closeProblems(payload []byte) []Problem {
 	if len(payload) == 0 {
 		return nil
 	}
@@ -99,8 +99,6 @@ func closeProblems(payload []byte, d Direction) []Problem {
 		list = append(list, broken(RuleCloseCode, "RFC 6455, section 7.4.1", 1002, "close code %d is reserved and never sent", code))
 	case code < 1000 || code > 1014 && code < 3000 || code > 4999:
 		list = append(list, broken(RuleCloseCode, "RFC 6455, section 7.4.2", 1002, "close code %d is not defined: 1000 to 1014 and 3000 to 4999 are", code))
-	case code == 1010 && d == ToClient:
-		list = append(list, broken(RuleCloseCode, "RFC 6455, section 7.4.1", 1002, "close code 1010 is sent by clients only"))
 	}
 	var text UTF8
 	if text.Write([]byte(reason)) < len(reason) || !text.Complete() {
