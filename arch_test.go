@@ -40,7 +40,7 @@ var arrows = map[string][]string{
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
 
 	"labs": {"internal/wire"},
 

@@ -32,6 +32,9 @@ type EchoConfig struct {
 	Deflate         bool          // compression is accepted where the query does not say otherwise
 	// CheckOrigin says whether the page that asks may open a socket [same origin only].
 	CheckOrigin func(*http.Request) bool
+	// Admit takes a place for a socket, or says which limit stands against it.
+	// release gives it back, once [there is always a place].
+	Admit func(*http.Request) (release func(), refusal string)
 	// Refused is told the code of each refusal, and the close code, or
 	// PONG_TIMEOUT or WRITE_TIMEOUT, of each connection that the server ends for
 	// the client's fault [nobody is told].
@@ -62,6 +65,9 @@ func NewEcho(cfg EchoConfig) *Echo {
 	cfg.PingEvery = cmp.Or(cfg.PingEvery, 25*time.Second)
 	cfg.PongWithin = cmp.Or(cfg.PongWithin, 10*time.Second)
 	cfg.WriteDeadline = cmp.Or(cfg.WriteDeadline, 10*time.Second)
+	if cfg.Admit == nil {
+		cfg.Admit = func(*http.Request) (func(), string) { return func() {}, "" }
+	}
 	if cfg.Refused == nil {
 		cfg.Refused = func(string) {}
 	}
@@ -137,11 +143,18 @@ func (e *Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &echoConn{echo: e, options: o, done: make(chan struct{})}
 	if !e.sockets.enter(c) {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", "5")
 		refuse(&refusal{http.StatusServiceUnavailable, "SHUTTING_DOWN", "The server is stopping: try again in a moment."})
 		return
 	}
 	defer e.sockets.leave(c)
+	release, full := e.cfg.Admit(r)
+	if full != "" {
+		w.Header().Set("Retry-After", "5")
+		refuse(&refusal{http.StatusServiceUnavailable, "TOO_MANY_CONNECTIONS", full})
+		return
+	}
+	defer release()
 	compressed := o.deflate && acceptDeflate(r)
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: e.cfg.WriteDeadline, WriteBufferPool: &e.buffers, EnableCompression: compressed, CheckOrigin: e.cfg.CheckOrigin,
