@@ -470,3 +470,40 @@ func TestEchoLeavesWhenItIsShutDown(t *testing.T) {
 		t.Errorf("then answered %s", response.Status)
 	}
 }
+
+// A tap outside sees what the server refuses, and who ended the connection.
+func TestEchoUnderATap(t *testing.T) {
+	transcript := wire.NewTranscript(wire.Bounds{})
+	l := &lab{Server: newServer(t, transcript.Tap(NewEcho(EchoConfig{})))}
+	client := open(t, l, "/", "")
+	client.send(encode(frame(false, wire.Text, "a"), text("b")), 1)
+	client.rest()
+	client.send(encode(wire.NewClose(1002, "")), 100)
+	client.Close()
+	for deadline := time.Now().Add(10 * time.Second); transcript.Counts().Open > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection did not end")
+		}
+	}
+	events := make([]wire.Event, 100)
+	n, _ := transcript.After(0, events)
+	var told []string
+	for _, e := range events[:n] {
+		switch {
+		case e.Frame != nil && e.Frame.Direction == wire.ToServer:
+			line := fmt.Sprintf("%v %q", e.Frame.Opcode, e.Frame.Payload)
+			for _, p := range e.Frame.Problems {
+				line += " !" + string(p.Rule)
+			}
+			told = append(told, line)
+		case e.Close != nil:
+			told = append(told, fmt.Sprintf("closed by %s with %d, complete %v", e.Close.By, e.Close.Code, e.Close.Complete))
+		case e.End != nil:
+			told = append(told, fmt.Sprintf("end by %s, %s", e.End.By, e.End.How))
+		}
+	}
+	want := []string{`text "a"`, `text "b" !unfinished`, `close "\x03\xea"`, "closed by server with 1002, complete true", "end by server, fin"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+}
