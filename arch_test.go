@@ -17,6 +17,7 @@ const module = "github.com/sluice-gateway/sluice/"
 // its tests within the package. A name that ends in "/..." stands for a folder.
 var arrows = map[string][]string{
 	"internal/live":                  {},
+	"internal/wire":                  {},
 	"internal/eventlog":              {"internal/live"},
 	"internal/presence":              {"internal/live"},
 	"internal/eventlog/eventlogtest": {"internal/eventlog", "internal/live"},
@@ -39,7 +40,9 @@ var arrows = map[string][]string{
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
+
+	"labs": {"internal/wire"},
 
 	"web":         {},
 	"bench":       {"bench/..."},

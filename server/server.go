@@ -4,6 +4,7 @@
 //	                     events; WebSocket, both subprotocols
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
+//	/echo                the echo server to practise with; a WebSocket on / is one, too
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
@@ -20,6 +21,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -29,11 +31,13 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
 	"github.com/99designs/gqlgen/graphql/handler/extension"
+	"github.com/gorilla/websocket"
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -58,6 +62,7 @@ type Limits struct {
 	BodyWait    time.Duration // for a POST's body
 	Document    DocumentLimits
 	WebSocket   gqlws.Config // its limits alone
+	EchoBytes   int64        // of a message to the echo server [1 MiB]
 
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
@@ -73,6 +78,7 @@ type Server struct {
 	access    *Access
 	clients   *clients
 	sockets   *gqlws.Transport
+	echo      *labs.Echo
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
@@ -101,14 +107,43 @@ func New(cfg Config) (*Server, error) {
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
+	s.echo = s.newEcho(cfg)
+	echo := s.access.guard(s.clients.identify(s.echo), s.refusals.add)
+
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
+	s.mux.Handle("/echo", echo)
+	pages := http.NotFoundHandler()
 	if cfg.Pages != nil {
-		s.mux.Handle("/", s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add))
+		pages = s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add)
 	}
+	s.mux.Handle("/", pages)
+	s.mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+		if websocket.IsWebSocketUpgrade(r) {
+			echo.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 	s.all = s.bounded(s.mux)
 	return s, nil
+}
+
+// echoOnLoopback is how large a message a client on this machine may ask the
+// echo server to take.
+const echoOnLoopback = 16 << 20
+
+func (s *Server) newEcho(cfg Config) *labs.Echo {
+	ws := s.sockets.Config()
+	echo := labs.EchoConfig{
+		MessageBytes: cfg.Limits.EchoBytes, PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
+		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
+	}
+	if cfg.Access.loopback {
+		echo.MaxMessageBytes = echoOnLoopback
+	}
+	return labs.NewEcho(echo)
 }
 
 // bounded is what stands before every door.
@@ -144,8 +179,13 @@ func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.grap
 func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 
 // Shutdown drains the gateway, unless that has been done, and waits for its
-// sockets and streams, as gqlws.Transport.Shutdown does.
-func (s *Server) Shutdown(ctx context.Context) error { return s.sockets.Shutdown(ctx) }
+// sockets and streams, as gqlws.Transport.Shutdown does. The echo server's
+// sockets are told to leave now.
+func (s *Server) Shutdown(ctx context.Context) error {
+	echo := make(chan error, 1)
+	go func() { echo <- s.echo.Shutdown(ctx) }()
+	return errors.Join(s.sockets.Shutdown(ctx), <-echo)
+}
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})

@@ -17,7 +17,7 @@ import (
 // them: --limit NAME=VALUE, or SLUICE_LIMIT_NAME in the environment.
 type limits struct {
 	httpBody, message, payload, queue, publishBytes, headerBytes bytesValue
-	document                                                     bytesValue
+	document, echoMessage                                        bytesValue
 	tokens, depth, introspectionDepth, aliases, directives       countValue
 	fragments, rootFields, selections, complexity, errors        countValue
 	subscriptions, operations, operationsBurst                   countValue
@@ -31,8 +31,8 @@ func defaultLimits() limits {
 	return limits{
 		httpBody: 256 << 10, message: 256 << 10, payload: 256 << 10, queue: 1 << 20,
 		publishBytes: 64 << 10, headerBytes: 16 << 10,
-		document: 32 << 10,
-		tokens:   2000, depth: 12, introspectionDepth: 20, aliases: 30, directives: 50,
+		document: 32 << 10, echoMessage: 1 << 20,
+		tokens: 2000, depth: 12, introspectionDepth: 20, aliases: 30, directives: 50,
 		fragments: 50, rootFields: 20, selections: 1000, complexity: 500, errors: 20,
 		subscriptions: 100, operations: 50, operationsBurst: 200,
 		connections: 20_000, connectionsPerAddress: 200, publish: 10, publishBurst: 50,
@@ -58,6 +58,7 @@ func (l *limits) table() []limit {
 	return []limit{
 		{"http-body", "size of a POST", &l.httpBody},
 		{"message", "size of a WebSocket message from a client", &l.message},
+		{"echo-message", "size of a message to the echo server", &l.echoMessage},
 		{"payload", "size of one event's result", &l.payload},
 		{"queue", "size of the frames that wait for one socket", &l.queue},
 		{"publish-bytes", "size of a payload that is published", &l.publishBytes},
@@ -120,6 +121,7 @@ func (l *limits) server() server.Limits {
 			Aliases: int(l.aliases), Directives: int(l.directives), Fragments: int(l.fragments), RootFields: int(l.rootFields),
 			Selections: int(l.selections), Complexity: int(l.complexity), Errors: int(l.errors),
 		},
+		EchoBytes:   int64(l.echoMessage),
 		Connections: int(l.connections), ConnectionsPerAddress: int(l.connectionsPerAddress),
 		PublishPerSecond: int(l.publish), PublishBurst: int(l.publishBurst),
 		WebSocket: gqlws.Config{
