@@ -112,9 +112,7 @@ func (c *catchUp) results() *recent {
 func (c *catchUp) ready(cursor func() string) { c.to.ready(cursor) }
 
 func (c *catchUp) next(results []result) {
-	if newest := results[len(results)-1]; newest.more != nil {
-		c.pos = newest.more.pos
-	}
+	c.pos = reached(results, c.pos)
 	c.to.next(results)
 }
 
@@ -237,7 +235,7 @@ func (c *catchUp) handOver(m *member) bool {
 
 // pass sends on what has not gone out. The caller holds order.
 func (c *catchUp) pass(results []result) {
-	for len(results) > 0 && results[0].more.pos.Compare(c.pos) <= 0 {
+	for len(results) > 0 && results[0].more != nil && results[0].position().Compare(c.pos) <= 0 {
 		results = results[1:]
 	}
 	if len(results) > 0 {
@@ -299,7 +297,7 @@ func (h holder) next(results []result) {
 		return
 	}
 	h.pass(results)
-	if newest := results[len(results)-1]; newest.more.pos.Compare(h.pos) >= 0 {
+	if reached(results, live.Position{}).Compare(h.pos) >= 0 {
 		h.mu.Lock()
 		m := h.member
 		h.mu.Unlock()

@@ -32,6 +32,25 @@ type more struct {
 	ready  bool      // it tells no event, but that the stream is open, at sealed
 }
 
+// reached returns the position of the newest of results that has one, or else
+// the one that was reached before: what an interceptor answers has none.
+func reached(results []result, before live.Position) live.Position {
+	for _, r := range slices.Backward(results) {
+		if p := r.position(); p != (live.Position{}) {
+			return p
+		}
+	}
+	return before
+}
+
+// position is where the event stands; zero: nowhere.
+func (r result) position() live.Position {
+	if r.more == nil {
+		return live.Position{}
+	}
+	return r.more.pos
+}
+
 // cursor names the event's position; empty: it has none.
 func (m *more) cursor() string {
 	switch {

@@ -321,16 +321,13 @@ func (g *group) ready(cursor func() string) {
 func (g *group) next(results []result) {
 	g.order.Lock()
 	defer g.order.Unlock()
-	newest := results[len(results)-1]
 	g.mu.Lock()
 	members := g.members
 	g.walked = true
 	g.moved = true
-	if newest.more != nil {
-		g.pos = newest.more.pos
-	}
+	g.pos = reached(results, g.pos)
 	if g.replayLast {
-		g.last = []result{newest}
+		g.last = []result{results[len(results)-1]}
 	}
 	keep := g.visitors > 0 || g.forget != nil
 	g.mu.Unlock()
