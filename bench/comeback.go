@@ -223,11 +223,7 @@ func (b *bed) comeBack(ctx context.Context, clients int) (s sample, err error) {
 }
 
 // resumeRows are about clients that come back.
-func resumeRows(short bool) []row {
-	clients := returning
-	if short {
-		clients = 1000
-	}
+func resumeRows() []row {
 	catchUp := func(clients, times int) func(ctx context.Context, b *bed) (sample, error) {
 		return func(ctx context.Context, b *bed) (sample, error) { return b.catchUp(ctx, clients, times) }
 	}
@@ -242,11 +238,11 @@ func resumeRows(short bool) []row {
 			targets: []target{{"", 15, "≤ 15 µs"}},
 		},
 		{
-			name: "come-back", title: fmt.Sprintf("%s clients come back at once after a crash of the gateway: time until all have what they missed, its CPU time", thousands(clients)), rounds: 3,
+			name: "come-back", title: fmt.Sprintf("%s clients come back at once after a crash of the gateway: time until all have what they missed, its CPU time", thousands(returning)), rounds: 3,
 			format:  func(v float64) string { return fmt.Sprintf("%.1f s", v) },
 			explain: fmt.Sprintf("The gateway is killed; the next one has the room from SQLite, and %d messages are written to it. Then each client connects with the cursor of the last message that it has seen, and one more message is written. Messages that are missing or come twice are counted.", missed),
 			cells: []cell{each(colSluice, columnTitles[colSluice], func(ctx context.Context, b *bed) (sample, error) {
-				return b.comeBack(ctx, clients)
+				return b.comeBack(ctx, returning)
 			})},
 			targets: []target{{"", 10, "≤ 10 s, 0 lost"}},
 		},

@@ -211,7 +211,7 @@ func rows(short bool) []row {
 		{
 			name: "idle", title: fmt.Sprintf("resident memory of an idle socket with one subscription, %s sockets", thousands(sockets)), format: bytesText, rounds: pick(3, 1),
 			explain: fmt.Sprintf("The growth of the process's resident memory, divided by the sockets, %v after the last has come.", idleFor),
-			cells:   idleCells(sockets, firstOf(short, []string{sluice, "stock", "chat"}, 2)...),
+			cells:   idleCells(sockets, firstOf(short, []string{sluice, "stock", "chat"}, 1)...),
 			targets: []target{{"", 9000, "≤ 9,000 B"}},
 		},
 		{
@@ -221,8 +221,8 @@ func rows(short bool) []row {
 			targets: []target{{columnTitles[colStock], 0.7, "≤ 0.7"}},
 		},
 	}
-	list = append(list, resumeRows(short)...)
 	if !short {
+		list = append(list, resumeRows()...)
 		list = append(list, stallRows()...)
 		list = append(list,
 			row{

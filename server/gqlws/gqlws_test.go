@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/99designs/gqlgen/graphql"
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
@@ -448,6 +449,43 @@ func TestUpstreamGoesWithTheSocket(t *testing.T) {
 	}
 	g.await(t, "a", 0)
 	eventually(t, "the sockets to go", func() bool { return g.transport.Stats().Connections == 0 })
+}
+
+// Of the request that opened a socket, operations see what Context picks and
+// nothing else; without it, its headers and its context's values.
+func TestContextPicksOfTheRequest(t *testing.T) {
+	type key struct{}
+	type seen struct {
+		picked  any
+		headers bool
+		request any // a value of the request's context
+	}
+	for _, c := range []struct {
+		name    string
+		context func(*http.Request) context.Context
+		want    seen
+	}{
+		{"given", func(r *http.Request) context.Context {
+			return context.WithValue(context.Background(), key{}, r.URL.Path)
+		}, seen{picked: "/"}},
+		{"not given", nil, seen{headers: true, request: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			joins := make(chan seen, 1)
+			g := start(t, Config{Context: c.context, Join: func(ctx context.Context, opCtx *graphql.OperationContext) (func(), error) {
+				got := seen{picked: ctx.Value(key{}), headers: opCtx.Headers.Get("Sec-WebSocket-Version") != ""}
+				if ctx.Value(http.ServerContextKey) != nil {
+					got.request = true
+				}
+				joins <- got
+				return nil, nil
+			}})
+			g.connect(t).words("1", "a")
+			if got := <-joins; got != c.want {
+				t.Errorf("an operation sees %+v, want %+v", got, c.want)
+			}
+		})
+	}
 }
 
 func TestInitDecides(t *testing.T) {
