@@ -6,6 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
+	"io"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/internal/live"
@@ -36,59 +40,73 @@ type Cursors struct {
 		Identity(ctx context.Context) (Identity, error)
 	}
 	secret string
-	known  atomic.Pointer[Identity] // the store's, when last asked
+	known  atomic.Pointer[signer] // the store's, when last asked
+}
+
+// signer is a store's identity and what signs with its key.
+type signer struct {
+	Identity
+	macs sync.Pool // of hash.Hash: to make one costs more than to use it
 }
 
 // NewCursors makes cursors that are valid for as long as a store is itself. They
 // are signed with the secret, or without one with the store's own key.
 func NewCursors(store Store, secret string) *Cursors { return &Cursors{store: store, secret: secret} }
 
-// identity asks the store who it is. It keeps the answer for Seal.
-func (c *Cursors) identity(ctx context.Context) (Identity, error) {
+// identity asks the store who it is, and keeps the answer for Seal.
+func (c *Cursors) identity(ctx context.Context) (*signer, error) {
 	id, err := c.store.Identity(ctx)
 	if err != nil {
-		return Identity{}, err
+		return nil, err
 	}
-	if known := c.known.Load(); known == nil || *known != id {
-		c.known.Store(&id)
+	known := c.known.Load()
+	if known == nil || known.Identity != id {
+		known = newSigner(id, c.secret)
+		c.known.Store(known)
 	}
-	return id, nil
+	return known, nil
+}
+
+func newSigner(id Identity, secret string) *signer {
+	key := id.Key[:]
+	if secret != "" {
+		key = []byte(secret)
+	}
+	return &signer{Identity: id, macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 }
 
 // Seal names a position of a topic. It is empty while the store is away and has
 // never said who it is.
 func (c *Cursors) Seal(topic string, p live.Position) string {
-	id := c.known.Load()
-	if id == nil {
-		asked, err := c.identity(context.Background()) // it answers within three seconds, and this happens once
-		if err != nil {
+	who := c.known.Load()
+	if who == nil {
+		var err error
+		if who, err = c.identity(context.Background()); err != nil { // it answers within three seconds, and this happens once
 			return ""
 		}
-		id = &asked
 	}
-	b := make([]byte, 0, cursorBytes)
+	b := make([]byte, 0, cursorSigned+sha256.Size)
 	b = append(b, cursorVersion)
-	b = append(b, id.ID[:]...)
+	b = append(b, who.ID[:]...)
 	b = binary.BigEndian.AppendUint64(b, p.Hi)
 	b = binary.BigEndian.AppendUint64(b, p.Lo)
-	return cursorText.EncodeToString(append(b, c.sign(*id, topic, b)...))
+	return cursorText.EncodeToString(who.sign(b, topic))
 }
 
-func (c *Cursors) sign(id Identity, topic string, signed []byte) []byte {
-	key := id.Key[:]
-	if c.secret != "" {
-		key = []byte(c.secret)
-	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("sluice cursor\x00"))
+// sign appends the signature of what has been signed so far and of a topic.
+func (s *signer) sign(signed []byte, topic string) []byte {
+	mac := s.macs.Get().(hash.Hash)
+	defer s.macs.Put(mac)
+	mac.Reset()
+	_, _ = io.WriteString(mac, "sluice cursor\x00") // a hash never fails
 	mac.Write(signed)
-	mac.Write([]byte(topic))
-	return mac.Sum(nil)[:16]
+	_, _ = io.WriteString(mac, topic)
+	return mac.Sum(signed)[:cursorBytes]
 }
 
 // Open reads a cursor of a topic, or refuses it with CodeCursorInvalid.
 func (c *Cursors) Open(ctx context.Context, topic, cursor string) (live.Position, error) {
-	id, err := c.identity(ctx)
+	who, err := c.identity(ctx)
 	if err != nil {
 		return live.Position{}, err
 	}
@@ -96,10 +114,10 @@ func (c *Cursors) Open(ctx context.Context, topic, cursor string) (live.Position
 	if err != nil || len(cursor) != cursorText.EncodedLen(cursorBytes) || b[0] != cursorVersion { // line breaks decode to nothing
 		return live.Position{}, live.Errorf(CodeCursorInvalid, "%.60q is not a cursor: use one that this gateway gave, unchanged.", cursor)
 	}
-	if [8]byte(b[1:9]) != id.ID {
+	if [8]byte(b[1:9]) != who.ID {
 		return live.Position{}, live.Errorf(CodeCursorInvalid, "This cursor belongs to another event log, or to this one before it was emptied: subscribe without a cursor.")
 	}
-	if !hmac.Equal(b[cursorSigned:], c.sign(id, topic, b[:cursorSigned])) {
+	if !hmac.Equal(b, who.sign(slices.Clone(b[:cursorSigned]), topic)) {
 		return live.Position{}, live.Errorf(CodeCursorInvalid, "This cursor was given for something else, or has been changed: use one of the same subscription, unchanged.")
 	}
 	return live.Position{Hi: binary.BigEndian.Uint64(b[9:]), Lo: binary.BigEndian.Uint64(b[17:])}, nil

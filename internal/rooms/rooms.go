@@ -12,8 +12,9 @@ package rooms
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -62,10 +63,33 @@ type Draft struct {
 	Content string
 }
 
-// body is what the log keeps of a message besides its id and its time.
-type body struct {
-	Author  string `json:"author"`
-	Content string `json:"content"`
+// What the log keeps of a message besides its id and its time:
+//
+//	format (1 byte) | length of the author (varint) | author | content
+//
+// To read this costs next to nothing, where JSON was a fifth of catching up.
+const format = 1
+
+func encode(author, content string) []byte {
+	b := make([]byte, 0, 1+binary.MaxVarintLen32+len(author)+len(content))
+	b = append(b, format)
+	b = binary.AppendUvarint(b, uint64(len(author)))
+	b = append(b, author...)
+	return append(b, content...)
+}
+
+var errFormat = errors.New("written in a format that this version does not know")
+
+func decode(data []byte) (author, content string, err error) {
+	if len(data) == 0 || data[0] != format {
+		return "", "", errFormat
+	}
+	size, n := binary.Uvarint(data[1:])
+	text := data[1+max(n, 0):]
+	if n <= 0 || size > uint64(len(text)) {
+		return "", "", errFormat
+	}
+	return string(text[:size]), string(text[size:]), nil
 }
 
 // Rooms are all rooms of a log. Make them with New.
@@ -93,11 +117,7 @@ func (r *Rooms) Send(ctx context.Context, d Draft) (Message, error) {
 	if d.ID == "" {
 		d.ID = "msg_" + randomID()
 	}
-	data, err := json.Marshal(body{d.Author, d.Content})
-	if err != nil {
-		return Message{}, err
-	}
-	e, _, err := r.log.Append(ctx, eventlog.Draft{Topic: topic(d.Room), ID: d.ID, Data: data})
+	e, _, err := r.log.Append(ctx, eventlog.Draft{Topic: topic(d.Room), ID: d.ID, Data: encode(d.Author, d.Content)})
 	if err != nil {
 		return Message{}, err
 	}
@@ -119,11 +139,11 @@ func (r *Rooms) Reader(room string) func(live.Event[*eventlog.Entry]) (Message, 
 }
 
 func (r *Rooms) message(room string, e *eventlog.Entry) (Message, error) {
-	var b body
-	if err := json.Unmarshal(e.Data, &b); err != nil {
+	author, content, err := decode(e.Data)
+	if err != nil {
 		return Message{}, fmt.Errorf("rooms: message %s of %s: %w", e.ID, room, err)
 	}
-	return Message{ID: e.ID, Room: room, Author: b.Author, Content: b.Content, Timestamp: e.Time, log: r.log, pos: e.Pos}, nil
+	return Message{ID: e.ID, Room: room, Author: author, Content: content, Timestamp: e.Time, log: r.log, pos: e.Pos}, nil
 }
 
 // History returns the newest messages before a cursor, or of all when it is

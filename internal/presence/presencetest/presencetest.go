@@ -64,7 +64,7 @@ type suite struct {
 }
 
 // Patience is how long Eventually waits.
-const Patience = 10 * time.Second
+const Patience = 30 * time.Second
 
 // Eventually polls a condition until it holds, and fails the test if it does
 // not within Patience.

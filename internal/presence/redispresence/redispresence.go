@@ -5,7 +5,7 @@
 // when they expire, by the server's clock, sluice:presence-instances; and for
 // each instance the set of the rooms that it has members in. An instance is a
 // gateway from connecting to Redis until it loses it. It renews itself every
-// 2 s and expires after 6 s. Whoever finds one that has expired takes its
+// 2 s and expires after 5 s. Whoever finds one that has expired takes its
 // members out, so they are gone 10 s after a kill -9 at the latest. A gateway
 // that reconnects is a new instance: it writes all its members and takes its
 // former instance out. This one rule mends a lost connection, a Redis that lost
@@ -22,7 +22,7 @@
 // While Redis is away, members enter, type and leave as ever and their own
 // gateway tells so; they are written once it is back. List then answers
 // UPSTREAM_UNAVAILABLE. A Watch keeps those who were at other gateways, and for
-// 6 s after Redis is back also those of a gateway that has nobody in the room
+// 5 s after Redis is back also those of a gateway that has nobody in the room
 // any more, because it may be about to write them: a restart of Redis does not
 // look as if everybody had left.
 //

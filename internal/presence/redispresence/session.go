@@ -26,7 +26,7 @@ const (
 	roomsPrefix  = "sluice:presence-instances:" // + instance: the set of its rooms
 
 	beatEvery   = 2 * time.Second
-	expireAfter = 6 * time.Second
+	expireAfter = 5 * time.Second
 	pongWithin  = 3 * time.Second // beyond beatEvery
 
 	batch     = 100 // rooms in one exchange with Redis
