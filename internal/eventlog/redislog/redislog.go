@@ -51,6 +51,7 @@ const (
 	dialWithin = 2 * time.Second
 	callWithin = 2500 * time.Millisecond
 	poolSize   = 64
+	idleConns  = 8 // what is kept of it after a rush
 )
 
 // Config is what a Store needs. Zero fields take the defaults in brackets.
@@ -121,6 +122,7 @@ func Open(cfg Config) (*Store, error) {
 	opts.WriteTimeout = callWithin
 	opts.PoolTimeout = callWithin
 	opts.PoolSize = poolSize
+	opts.MaxIdleConns = idleConns
 	opts.ContextTimeoutEnabled = true
 	opts.Dialer = dialer(opts.TLSConfig)
 	s := &Store{cfg: cfg, client: redis.NewClient(opts), holder: rand.Text()}
