@@ -92,6 +92,20 @@ func TestPublishRateOfAnAddress(t *testing.T) {
 	}
 }
 
+// Rooms are for people: half as many messages as other mutations.
+func TestMessageToARoomCountsTwice(t *testing.T) {
+	g := start(t, func(cfg *Config) { cfg.Limits.PublishPerSecond, cfg.Limits.PublishBurst = 1, 4 })
+	const message = `mutation { sendMessage(input: { content: "hi" }) { id } }`
+	for range 2 {
+		if body := g.query(t, message, nil); strings.Contains(body, "errors") {
+			t.Errorf("at the bound: %s", body)
+		}
+	}
+	if body := g.query(t, message, nil); !strings.Contains(body, `"code":"RATE_LIMITED"`) {
+		t.Errorf("past the bound: %s", body)
+	}
+}
+
 func TestTooManyConnectionsIsSaidBeforeTheUpgrade(t *testing.T) {
 	g := start(t, func(cfg *Config) { cfg.Limits.Connections = 1 })
 	g.socket(t)
