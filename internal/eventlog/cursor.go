@@ -111,7 +111,7 @@ func (c *Cursors) Open(ctx context.Context, topic, cursor string) (live.Position
 		return live.Position{}, err
 	}
 	b, err := cursorText.DecodeString(cursor)
-	if err != nil || len(cursor) != cursorText.EncodedLen(cursorBytes) || b[0] != cursorVersion { // line breaks decode to nothing
+	if err != nil || len(cursor) != cursorText.EncodedLen(cursorBytes) || len(b) != cursorBytes || b[0] != cursorVersion { // line breaks decode to nothing
 		return live.Position{}, live.Errorf(CodeCursorInvalid, "%.60q is not a cursor: use one that this gateway gave, unchanged.", cursor)
 	}
 	if [8]byte(b[1:9]) != who.ID {

@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/internal/eventlog"
@@ -32,6 +33,9 @@ func FuzzCursor(f *testing.F) {
 		f.Add("b", log.Cursor("b", p))
 	}
 	f.Add("a", "x")
+	long := log.Cursor("a", live.Position{Hi: 1})
+	f.Add("a", strings.Repeat("\n", len(long))) // of the right length, and decodes to nothing
+	f.Add("a", long[:len(long)-8]+"\r\n\r\n\r\n\r\n")
 	f.Fuzz(func(t *testing.T, topic, cursor string) {
 		if cursor == "" {
 			return
