@@ -136,10 +136,10 @@ const echoOnLoopback = 16 << 20
 
 func (s *Server) newEcho(cfg Config) *labs.Echo {
 	ws := s.sockets.Config()
-	echo := labs.EchoConfig{
+	echo := labs.EchoConfig{DoorConfig: labs.DoorConfig{
 		MessageBytes: cfg.Limits.EchoBytes, PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
-	}
+	}}
 	if cfg.Access.loopback {
 		echo.MaxMessageBytes = echoOnLoopback
 	}
