@@ -398,7 +398,7 @@ func suggest(word string, known []string) string {
 	}
 	distance := func(s string) int { return levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(s)) }
 	nearest := slices.MinFunc(known, func(a, b string) int { return distance(a) - distance(b) })
-	if len(word) <= 64 && distance(nearest) <= max(1, len(nearest)/2) {
+	if len(word) <= 64 && distance(nearest) <= (len(nearest)+1)/2 {
 		return fmt.Sprintf(": did you mean %q?", nearest)
 	}
 	return ": known are " + strings.Join(known, ", ")
@@ -471,7 +471,7 @@ func (d *decoder) checkActions(list []*action, every time.Duration, connect bool
 		}
 		for name := range a.Set {
 			if !slices.Contains(d.vars, name) {
-				d.fail(at, "%q cannot be set: it is no variable%s. Variables are declared under vars or draw", name, suggest(name, d.vars))
+				d.fail(at, "%q cannot be set: it is no variable (they are declared under vars or draw)%s", name, suggest(name, d.vars))
 			}
 		}
 	}

@@ -458,7 +458,7 @@ func (p *exprParser) primary() expr {
 	for _, n := range names {
 		all = append(all, n.name)
 	}
-	p.fail("%q is not known here%s. Variables are declared under vars or draw", t, suggest(t, all))
+	p.fail("%q is not known here (variables are declared under vars or draw)%s", t, suggest(t, all))
 	return nil
 }
 
