@@ -30,6 +30,11 @@ import (
 	"github.com/sluice-gateway/sluice/web"
 )
 
+// run implements command.
+func (c *config) run(ctx context.Context, stdout, stderr io.Writer) error {
+	return serve(ctx, *c, stdout, stderr)
+}
+
 // serve wires the gateway and runs it until ctx ends:
 //
 //	Redis  (embedded or REDIS_URL)       ─ redisbridge ─┐

@@ -65,7 +65,7 @@ var refusals = []struct {
 	{"an expression as a beginning", "vars: { a: \"{{b}}\" }\nrules: [ { on: message, do: [echo] } ]", `line 1, column 12: "b" is not known here (variables are declared under vars or draw): known are text, json, bytes, hex, sha256, kind, connection, path, subprotocol, received, sent, round`, true},
 	{"half an expression", "rules:\n  - on: message\n    if: received ==\n    do: [echo]", `line 3, column 9: "received ==" ends too early: a value has to follow`, true},
 	{"too much of an expression", "rules:\n  - on: message\n    if: received 3\n    do: [echo]", `line 3, column 9: "3" does not belong into "received 3"`, true},
-	{"an unknown function", "rules:\n  - on: message\n    if: u23(0) == 1\n    do: [echo]", `line 3, column 9: "u23" is not a function: did you mean "u32"?`, true},
+	{"an unknown function", "rules:\n  - on: message\n    if: u33(0) == 1\n    do: [echo]", `line 3, column 9: "u33" is not a function: did you mean "u32"?`, true},
 	{"an open text", "rules:\n  - on: message\n    if: text == 'a\n    do: [echo]", `line 3, column 9: the text 'a has no end`, true},
 	{"an open template", "rules:\n  - on: message\n    do: [ { send: \"{{text\" } ]", `line 3, column 19: "{{text" opens an expression with {{ and does not close it with }}`, true},
 	{"half a byte", "rules:\n  - on: { binary: abc }\n    do: [echo]", `line 2, column 19: "abc" is not bytes: write pairs of hexadecimal digits, such as "de ad be ef"`, false},
