@@ -56,6 +56,9 @@ func (m *mockCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 	}
 	if m.Check {
+		if m.Script == "" {
+			return errors.New("--check needs a script")
+		}
 		_, err := fmt.Fprintf(stdout, "%s is right.\n", m.Script)
 		return err
 	}

@@ -93,6 +93,8 @@ func (m *message) json() any {
 // String is what a verdict shows of a message.
 func (m *message) String() string {
 	switch {
+	case m.kind == wire.Close && m.code == wire.Abnormal && len(m.data) > 0:
+		return "a connection that the server had to end: " + string(m.data)
 	case m.kind == wire.Close && m.code == wire.Abnormal:
 		return "a connection that ended without a Close frame"
 	case m.kind == wire.Close && m.code == wire.NoStatus:
