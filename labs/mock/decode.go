@@ -3,6 +3,7 @@ package mock
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -415,6 +416,11 @@ func (d *decoder) check(top *yaml.Node, s *Script) {
 	}
 	if len(s.root.Paths) == 0 && !s.Behaviour.speaks() {
 		d.fail(top, "the script says nothing: it needs rules, expect, or paths")
+	}
+	for name, drawn := range s.Draw {
+		if drawn.Int != nil && math.Ceil(drawn.Int.from) > math.Floor(drawn.Int.to) {
+			d.fail(find(top, "draw", name, "int"), "there is no whole number between %v and %v", drawn.Int.from, drawn.Int.to)
+		}
 	}
 	for _, b := range behaviours {
 		for _, subprotocol := range b.Subprotocols {

@@ -378,8 +378,9 @@ func (v *pattern) fits(got any, s *scope) bool {
 			return false
 		}
 		for _, m := range v.members {
-			at, there := got, true
+			at := got
 			for _, key := range m.path {
+				var there bool
 				if at, there = step(at, key); !there {
 					return false
 				}

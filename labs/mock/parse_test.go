@@ -77,6 +77,7 @@ var refusals = []struct {
 	{"no subprotocol to require", "require_subprotocol: true\nrules: [ { on: message, do: [echo] } ]", `line 1, column 22: require_subprotocol needs subprotocols to choose from`, true},
 	{"an alias", "vars: { a: &x 1, b: *x }\nrules: [ { on: message, do: [echo] } ]", `line 1, column 12: anchors and aliases are not accepted: write it out`, true},
 	{"a ping that is too frequent", "ping_every: 10ms\nrules: [ { on: message, do: [echo] } ]", `line 1, column 13: ping_every is never, or a time from 200ms to 60s, not "10ms"`, true},
+	{"no whole number", "draw: { a: { int: [1.2, 1.8] } }\nrules: [ { on: message, do: [echo] } ]", `line 1, column 19: there is no whole number between 1.2 and 1.8`, true},
 	{"JSON", "{\"rules\": [\n  {\"on\": \"message\", \"do\": [\"eco\"]}]}", `line 2, column 28: "eco" is not known as an element of "do": did you mean "echo"?`, false},
 }
 
