@@ -19,12 +19,12 @@ import (
 
 // Config is what a Server needs. Zero fields take the defaults in brackets.
 type Config struct {
-	Door   labs.DoorConfig
-	Faults *Faults // that it begins with [Default]
-	Seed   int64   // of the draws, from 1 to 2,147,483,647 [drawn]
+	Door labs.DoorConfig
+	Seed int64 // of the draws [drawn, from 1 to MaxSeed]
 }
 
-// MaxSeed is the largest seed: one that GraphQL's Int can say.
+// MaxSeed is the largest seed that is drawn, and that Restart takes: GraphQL's
+// largest Int.
 const MaxSeed = 1<<31 - 1
 
 // Server is a WebSocket server behind faults.
@@ -57,18 +57,15 @@ type settings struct {
 }
 
 // New makes a server that sends every message back: text as text, bytes as
-// bytes. An error is an *InvalidError.
-func New(cfg Config) (*Server, error) {
-	s, err := newServer(cfg)
-	if err != nil {
-		return nil, err
-	}
+// bytes. It begins with the faults of Default.
+func New(cfg Config) *Server {
+	s := newServer(cfg)
 	door := labs.NewDoor(cfg.Door)
 	s.leave = door.Shutdown
 	s.serve = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		door.Serve(w, r, labs.Options{Wrap: s.wrap}, echo)
 	})
-	return s, nil
+	return s
 }
 
 // echo plays until the client leaves.
@@ -84,31 +81,15 @@ func echo(socket *labs.Socket) error {
 	}
 }
 
-func newServer(cfg Config) (*Server, error) {
-	faults := Default()
-	if cfg.Faults != nil {
-		faults = *cfg.Faults
+func newServer(cfg Config) *Server {
+	seed := cfg.Seed
+	if seed == 0 {
+		seed = 1 + rand.Int64N(MaxSeed)
 	}
-	if err := faults.Validate(); err != nil {
-		return nil, err
-	}
-	if err := checkSeed(cfg.Seed); err != nil {
-		return nil, err
-	}
-	s := &Server{events: newEvents(), lines: make(map[*line]struct{}), run: run{seed: orDrawn(cfg.Seed), number: 1}}
-	s.settings.Store(&settings{Faults: faults, changed: make(chan struct{})})
-	return s, nil
+	s := &Server{events: newEvents(), lines: make(map[*line]struct{}), run: run{seed: seed, number: 1}}
+	s.settings.Store(&settings{Faults: Default(), changed: make(chan struct{})})
+	return s
 }
-
-func checkSeed(seed int64) error {
-	if seed < 0 || seed > MaxSeed {
-		return &InvalidError{"seed", seed, fmt.Sprintf("a number from 1 to %d", MaxSeed)}
-	}
-	return nil
-}
-
-// orDrawn is the seed, or one that is drawn in place of 0.
-func orDrawn(seed int64) int64 { return cmp.Or(seed, 1+rand.Int64N(MaxSeed)) }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve.ServeHTTP(w, r) }
@@ -167,27 +148,37 @@ func (s *Server) StartPartition(duration time.Duration) (until time.Time, err er
 	return until, nil
 }
 
-// PartitionEnds says when the present partition ends; zero: there is none.
-func (s *Server) PartitionEnds() time.Time {
-	if until := s.settings.Load().silentUntil; time.Now().Before(until) {
-		return until
-	}
-	return time.Time{}
+// Seed returns the seed of the draws.
+func (s *Server) Seed() int64 { return s.State().Seed }
+
+// State is how a server stands.
+type State struct {
+	Faults      Faults
+	Seed        int64
+	Run         uint64    // counts the times that the draws began, from 1
+	Connections uint64    // that were numbered in this run
+	Open        int       // connections
+	SilentUntil time.Time // the end of a partition; zero: there is none
 }
 
-// Seed returns the seed of the draws, and how often they have begun.
-func (s *Server) Seed() (seed int64, run uint64) {
+// State returns how the server stands.
+func (s *Server) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.run.seed, s.run.number
+	set := s.settings.Load()
+	state := State{Faults: set.Faults, Seed: s.run.seed, Run: s.run.number, Connections: s.run.connections, Open: len(s.lines)}
+	if time.Now().Before(set.silentUntil) {
+		state.SilentUntil = set.silentUntil
+	}
+	return state
 }
 
 // Restart lets the draws begin anew, with the same seed for 0: connections count
 // from 1 again, those that are open first, in the order of their opening, and so
 // do their messages; times until a cut count from now. An error is an *InvalidError.
 func (s *Server) Restart(seed int64) error {
-	if err := checkSeed(seed); err != nil {
-		return err
+	if seed < 0 || seed > MaxSeed {
+		return &InvalidError{"seed", seed, fmt.Sprintf("a number from 1 to %d", MaxSeed)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,13 +189,6 @@ func (s *Server) Restart(seed int64) error {
 	old := s.settings.Load()
 	s.set(old.Faults, old.silentUntil) // wakes those that watch
 	return nil
-}
-
-// Connections is how many are open.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.lines)
 }
 
 // open lists the open lines in their order. s.mu is held.

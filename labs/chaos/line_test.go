@@ -31,15 +31,20 @@ func calm(change func(*Faults)) *Faults {
 	return &f
 }
 
+func configure(t *testing.T, s *Server, f *Faults) {
+	t.Helper()
+	if _, err := s.Configure(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // onLine runs a test in a bubble of its own time, with a server whose lines have
 // these faults.
 func onLine(t *testing.T, seed int64, f *Faults, play func(t *testing.T, s *Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := newServer(Config{Faults: f, Seed: seed})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := newServer(Config{Seed: seed})
+		configure(t, s, f)
 		s.leave = func(context.Context) error { return nil }
 		play(t, s)
 		over, stop := context.WithCancel(context.Background())
@@ -691,8 +696,8 @@ func TestRestartBringsTheSameFaultsAgain(t *testing.T) {
 		if diff := cmp.Diff(first, second); diff != "" {
 			t.Error(diff)
 		}
-		if seed, run := s.Seed(); seed != 99 || run != 2 {
-			t.Errorf("seed %d, run %d", seed, run)
+		if state := s.State(); state.Seed != 99 || state.Run != 2 || state.Connections != 2 {
+			t.Errorf("%+v", state)
 		}
 	})
 }
@@ -788,7 +793,7 @@ func TestEndsPassThrough(t *testing.T) {
 				check(t, atClient.err, atServer.err)
 				_, _ = client.Close(), server.Close()
 				synctest.Wait()
-				if n := s.Connections(); n != 0 {
+				if n := s.State().Open; n != 0 {
 					t.Errorf("%d connections are open", n)
 				}
 			})

@@ -18,16 +18,13 @@ import (
 // its headers, subprotocols, path and query; a request for "/" goes to the path
 // of upstream. Host becomes upstream's, and extensions are not offered to it:
 // faults look into frames. What is no WebSocket passes untouched. cfg.Door is
-// not used. An error is an *InvalidError.
+// not used. It begins with the faults of Default. An error is an *InvalidError.
 func NewProxy(cfg Config, upstream string) (*Server, error) {
 	target, err := url.Parse(upstream)
 	if err != nil || target.Host == "" || target.Scheme != "ws" && target.Scheme != "wss" {
 		return nil, &InvalidError{"upstream", fmt.Sprintf("%q", upstream), "a WebSocket URL such as ws://127.0.0.1:8080/graphql"}
 	}
-	s, err := newServer(cfg)
-	if err != nil {
-		return nil, err
-	}
+	s := newServer(cfg)
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, Protocols: new(http.Protocols),
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second,

@@ -20,11 +20,8 @@ import (
 )
 
 // start serves on a real port until the test ends.
-func start(t *testing.T, s *Server, err error) (address string) {
+func start(t *testing.T, s *Server) (address string) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 	web := httptest.NewServer(s)
 	t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
@@ -39,8 +36,19 @@ func start(t *testing.T, s *Server, err error) (address string) {
 
 func startEcho(t *testing.T, f *Faults) (*Server, string) {
 	t.Helper()
-	s, err := New(Config{Faults: f, Seed: 1})
-	return s, start(t, s, err)
+	s := New(Config{Seed: 1})
+	configure(t, s, f)
+	return s, start(t, s)
+}
+
+func startProxy(t *testing.T, f *Faults, upstream string) (*Server, string) {
+	t.Helper()
+	s, err := NewProxy(Config{Seed: 1}, upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configure(t, s, f)
+	return s, start(t, s)
 }
 
 func dial(t *testing.T, address string, header http.Header, subprotocols ...string) (*websocket.Conn, *http.Response) {
@@ -169,8 +177,7 @@ func TestABadCloseCodeReachesTheClient(t *testing.T) {
 
 func TestShutdownTellsTheClients(t *testing.T) {
 	upstream, address := startEcho(t, calm(nil))
-	proxy, err := NewProxy(Config{Faults: calm(nil)}, "ws://"+address)
-	proxyAddress := start(t, proxy, err)
+	proxy, proxyAddress := startProxy(t, calm(nil), "ws://"+address)
 	for _, at := range []struct {
 		name    string
 		server  *Server
@@ -233,8 +240,7 @@ func behind(t *testing.T) (address string, asked chan *http.Request) {
 
 func TestTheProxyPassesTheHandshake(t *testing.T) {
 	address, asked := behind(t)
-	s, err := NewProxy(Config{Faults: calm(nil)}, "ws://"+address+"/graphql")
-	proxy := start(t, s, err)
+	_, proxy := startProxy(t, calm(nil), "ws://"+address+"/graphql")
 	conn, response := dial(t, proxy+"/a%2Fb/c?x=1;y=%zz", http.Header{"Origin": {"https://app.example"}, "Authorization": {"Bearer t"}, "X-Forwarded-For": {"10.0.0.9"}}, "mqtt", "graphql-transport-ws")
 	r := <-asked
 	if r.RequestURI != "/a%2Fb/c?x=1;y=%zz" || r.Host != address {
@@ -260,8 +266,7 @@ func TestTheProxyPassesTheHandshake(t *testing.T) {
 
 func TestTheProxyPassesPlainRequests(t *testing.T) {
 	address, _ := behind(t)
-	s, err := NewProxy(Config{}, "ws://"+address)
-	proxy := start(t, s, err)
+	_, proxy := startProxy(t, calm(nil), "ws://"+address)
 	response, err := http.Post("http://"+proxy+"/graphql", "application/json", strings.NewReader(`{"query":"{hello}"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -279,8 +284,7 @@ func TestAnUpstreamThatIsAwayIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	s, err := NewProxy(Config{}, "ws://"+ln.Addr().String())
-	proxy := start(t, s, err)
+	_, proxy := startProxy(t, calm(nil), "ws://"+ln.Addr().String())
 	_, response, err := websocket.DefaultDialer.Dial("ws://"+proxy, nil)
 	if err == nil || response == nil || response.StatusCode != http.StatusBadGateway {
 		t.Fatalf("%v, %v", response, err)
@@ -289,12 +293,12 @@ func TestAnUpstreamThatIsAwayIsSaid(t *testing.T) {
 
 func TestACutOfTheProxyEndsTheUpstreamToo(t *testing.T) {
 	s, echo := startEcho(t, calm(nil))
-	proxy, err := NewProxy(Config{Faults: calm(func(f *Faults) { f.Cut = Cut{Rate: 1, MinMs: 50, MaxMs: 50} })}, "ws://"+echo)
-	conn, _ := dial(t, start(t, proxy, err), nil)
+	_, proxy := startProxy(t, calm(func(f *Faults) { f.Cut = Cut{Rate: 1, MinMs: 50, MaxMs: 50} }), "ws://"+echo)
+	conn, _ := dial(t, proxy, nil)
 	if code := closedWith(t, conn); code != wire.Abnormal {
 		t.Errorf("closed with %d", code)
 	}
-	for deadline := time.Now().Add(10 * time.Second); s.Connections() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); s.State().Open > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the upstream's connection is still open")
 		}
@@ -337,10 +341,7 @@ func TestDefaultsAreThoseOfTheCourse(t *testing.T) {
 }
 
 func TestSettingsThatAreRefused(t *testing.T) {
-	s, err := newServer(Config{Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServer(Config{})
 	for patch, want := range map[string]string{
 		`{"cut":{"rate":1.5}}`:                       "cut.rate 1.5 is not accepted: a share from 0 to 1",
 		`{"cut":{"maxMs":4000}}`:                     "cut.maxMs 4000 is not accepted: milliseconds from 5000 to 600000",
