@@ -128,12 +128,12 @@ func (s *Server) Stop() Faults {
 }
 
 // StartPartition begins a partition, or lets the present one end at another
-// time. Below a millisecond its duration is the settings'. It says when it ends. An error is
-// an *InvalidError.
+// time, and says when. Zero is the duration of the settings. An error is an
+// *InvalidError.
 func (s *Server) StartPartition(duration time.Duration) (until time.Time, err error) {
 	s.mu.Lock()
 	old := s.settings.Load()
-	if duration <= 0 {
+	if duration == 0 {
 		duration = milliseconds(old.Partition.DurationMs)
 	}
 	if err := (Partition{DurationMs: int(duration.Milliseconds())}).check(); err != nil {

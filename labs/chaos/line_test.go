@@ -311,6 +311,26 @@ func TestWhatNoFaultTouchesPassesByteForByte(t *testing.T) {
 	}
 }
 
+func FuzzWhatNoFaultTouchesPassesByteForByte(f *testing.F) {
+	f.Add(slices.Concat(text("a"), masked(wire.NewFrame(false, wire.Text, []byte("b"))), wire.NewClose(1000, "").Append(nil)), 3)
+	f.Add([]byte{0x80, 0x00, 0x81, 0x7f, 0xff}, 1)
+	f.Fuzz(func(t *testing.T, stream []byte, size int) {
+		onLine(t, 1, calm(func(f *Faults) { f.Latency = Latency{Rate: 0.5, MaxMs: 10} }), func(t *testing.T, s *Server) {
+			client, server := connect(t, s)
+			heard, done := hear(client, wire.ToClient)
+			for chunk := range slices.Chunk(stream, min(max(size, 1), len(stream)+1)) {
+				send(t, server, chunk)
+			}
+			_ = server.CloseWrite()
+			<-done
+			if !bytes.Equal(heard.bytes, stream) {
+				t.Errorf("%x came as %x", stream, heard.bytes)
+			}
+			_ = server.Close()
+		})
+	})
+}
+
 func TestCorruptionChangesOneByteAndKeepsTheFrames(t *testing.T) {
 	fragments := append(masked(wire.NewFrame(false, wire.Text, []byte("日本"))), masked(wire.NewFrame(true, wire.Ping, nil))...)
 	fragments = append(fragments, masked(wire.NewFrame(true, wire.Continuation, []byte("語と日本")))...)

@@ -39,6 +39,11 @@ func NewProxy(cfg Config, upstream string) (*Server, error) {
 				r.Out.URL.Path, r.Out.URL.RawPath = target.Path, target.RawPath
 			}
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // also what Go would not parse
+			for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+				if values, ok := r.In.Header[name]; ok { // the library left them out
+					r.Out.Header[name] = values
+				}
+			}
 			r.Out.Header.Del("Sec-WebSocket-Extensions")
 		},
 		ErrorLog: log.New(io.Discard, "", 0), // the client is told

@@ -246,7 +246,7 @@ func TestTheProxyPassesTheHandshake(t *testing.T) {
 	if r.RequestURI != "/a%2Fb/c?x=1;y=%zz" || r.Host != address {
 		t.Errorf("asked for %s of %s", r.RequestURI, r.Host)
 	}
-	for name, want := range map[string]string{"Origin": "https://app.example", "Authorization": "Bearer t", "Sec-Websocket-Protocol": "mqtt, graphql-transport-ws", "Sec-Websocket-Extensions": ""} {
+	for name, want := range map[string]string{"Origin": "https://app.example", "Authorization": "Bearer t", "X-Forwarded-For": "10.0.0.9", "Sec-Websocket-Protocol": "mqtt, graphql-transport-ws", "Sec-Websocket-Extensions": ""} {
 		if got := r.Header.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}

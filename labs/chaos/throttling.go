@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -24,7 +25,8 @@ func (t Throttling) check() error {
 
 // takes is how long so many bytes are on their way.
 func (t Throttling) takes(bytes uint64) time.Duration {
-	return time.Duration(float64(bytes) / float64(t.BytesPerSecond) * float64(time.Second))
+	seconds := float64(bytes) / float64(t.BytesPerSecond)
+	return time.Duration(min(seconds, time.Duration(math.MaxInt64).Truncate(time.Hour).Seconds()) * float64(time.Second))
 }
 
 // step is how many bytes go at once: those of 20 ms, so that they trickle.
