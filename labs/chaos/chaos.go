@@ -144,7 +144,7 @@ func (s *Server) StartPartition(duration time.Duration) (until time.Time, err er
 	number := s.run.number
 	s.set(old.Faults, until)
 	s.mu.Unlock()
-	s.events.add(Event{Run: number, Fault: Partition{}.name(), Direction: Both, DelayMs: duration.Milliseconds(), What: fmt.Sprintf("silence for %v", duration)})
+	s.events.add(Event{Run: number, Fault: NamePartition, Direction: Both, DelayMs: duration.Milliseconds(), What: fmt.Sprintf("silence for %v", duration)})
 	return until, nil
 }
 

@@ -13,7 +13,7 @@ type CloseCode struct {
 	Code int     `json:"code" yaml:"code"` // 0 to 65,535
 }
 
-func (c CloseCode) name() Name      { return "closeCode" }
+func (c CloseCode) name() Name      { return NameCloseCode }
 func (c CloseCode) strikes() target { return closings }
 
 func (c CloseCode) check() error {

@@ -24,7 +24,7 @@ func (c *ByteChange) String() string {
 	return fmt.Sprintf("byte %d: 0x%02X → 0x%02X", c.At, c.From, c.To)
 }
 
-func (c Corruption) name() Name      { return "corruption" }
+func (c Corruption) name() Name      { return NameCorruption }
 func (c Corruption) strikes() target { return messages }
 func (c Corruption) check() error    { return checkRate(c.name(), c.Rate) }
 

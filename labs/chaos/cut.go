@@ -17,7 +17,7 @@ type Cut struct {
 // maxAfter bounds the time until a connection is cut or abandoned.
 const maxAfter = 10 * time.Minute
 
-func (c Cut) name() Name      { return "cut" }
+func (c Cut) name() Name      { return NameCut }
 func (c Cut) strikes() target { return connections }
 
 func (c Cut) check() error {

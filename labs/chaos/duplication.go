@@ -7,7 +7,7 @@ type Duplication struct {
 	Rate float64 `json:"rate" yaml:"rate"`
 }
 
-func (d Duplication) name() Name      { return "duplication" }
+func (d Duplication) name() Name      { return NameDuplication }
 func (d Duplication) strikes() target { return messages }
 func (d Duplication) check() error    { return checkRate(d.name(), d.Rate) }
 

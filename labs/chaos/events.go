@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"crypto/rand"
 	"sort"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ const maxEvents = 10_000
 
 // Events are the faults of a server as they happened, in memory.
 type Events struct {
+	id string
+
 	mu        sync.Mutex
 	events    []Event // by Seq
 	counts    map[Name]uint64
@@ -39,8 +42,11 @@ type Events struct {
 }
 
 func newEvents() *Events {
-	return &Events{counts: make(map[Name]uint64), followers: make(map[int]func())}
+	return &Events{id: rand.Text(), counts: make(map[Name]uint64), followers: make(map[int]func())}
 }
+
+// ID is unlike that of any other Events, in this process or another.
+func (e *Events) ID() string { return e.id }
 
 // After copies the events behind seq into buf, oldest first, and says how many.
 // If the first has not seq+1, those between have left. open is false once the

@@ -145,6 +145,19 @@ func (f *Faults) acts(d wire.Direction) bool { return f.Direction == Both || f.D
 // Name is the name of a fault.
 type Name string
 
+// The names, which are also those of the settings.
+const (
+	NameCut         Name = "cut"
+	NameCorruption  Name = "corruption"
+	NameLatency     Name = "latency"
+	NamePartition   Name = "partition"
+	NameDuplication Name = "duplication"
+	NameReordering  Name = "reordering"
+	NameThrottling  Name = "throttling"
+	NameHalfOpen    Name = "halfOpen"
+	NameCloseCode   Name = "closeCode"
+)
+
 // fault is one way of going wrong.
 type fault interface {
 	name() Name

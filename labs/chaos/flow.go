@@ -194,7 +194,7 @@ func (f *flow) begin(h *wire.Header) *unit {
 	}
 	if f.slow(s) {
 		takes := s.Throttling.takes(u.size)
-		f.tell(u, s.Throttling.name(), Event{What: fmt.Sprintf("%d bytes at %d bytes/s: %v", u.size, s.Throttling.BytesPerSecond, takes.Round(time.Millisecond)), DelayMs: takes.Milliseconds()})
+		f.tell(u, NameThrottling, Event{What: fmt.Sprintf("%d bytes at %d bytes/s: %v", u.size, s.Throttling.BytesPerSecond, takes.Round(time.Millisecond)), DelayMs: takes.Milliseconds()})
 	}
 	if f.yielded && u.n > 0 { // this is the one that goes first
 		f.yielded = false
@@ -289,7 +289,7 @@ func (f *flow) tell(u *unit, name Name, e Event) {
 }
 
 func (f *flow) loses(u *unit) {
-	f.tell(u, Partition{}.name(), Event{What: fmt.Sprintf("lost: %v of %d bytes on the wire", u, u.size)})
+	f.tell(u, NamePartition, Event{What: fmt.Sprintf("lost: %v of %d bytes on the wire", u, u.size)})
 }
 
 // write writes what is in the queue, when its time has come, until its end.

@@ -13,7 +13,7 @@ type HalfOpen struct {
 	MaxMs int     `json:"maxMs" yaml:"maxMs"` // MinMs to 600,000
 }
 
-func (h HalfOpen) name() Name      { return "halfOpen" }
+func (h HalfOpen) name() Name      { return NameHalfOpen }
 func (h HalfOpen) strikes() target { return connections }
 
 func (h HalfOpen) check() error {

@@ -16,7 +16,7 @@ type Latency struct {
 // maxDelay bounds the time for which a message is held.
 const maxDelay = 10 * time.Second
 
-func (l Latency) name() Name      { return "latency" }
+func (l Latency) name() Name      { return NameLatency }
 func (l Latency) strikes() target { return messages }
 
 func (l Latency) check() error {

@@ -218,32 +218,39 @@ func TestRatesOfMessagesAreThoseConfigured(t *testing.T) {
 }
 
 func TestRateOfCutsIsThatConfigured(t *testing.T) {
-	const total, together = 10_000, 1_000 // the race detector has room for some 8,000 goroutines
-	onLine(t, 4711, calm(func(f *Faults) { f.Cut = Default().Cut }), func(t *testing.T, s *Server) {
-		cuts := 0
-		for range total / together {
-			var heard []*hears
-			var all []chan struct{}
-			var servers []*end
-			for range together {
-				client, server := connect(t, s)
-				h, done := hear(client, wire.ToClient)
-				heard, all, servers = append(heard, h), append(all, done), append(servers, server)
+	const total = 10_000
+	faults := Default()
+	cuts := make(map[uint64]time.Duration)
+	var sum time.Duration
+	for n := range uint64(total) {
+		for _, b := range faults.draw(&place{seed: 4711, connection: n + 1}, connections, Both, 0) {
+			if sum += b.after; b.after < 5*time.Second || b.after > 35*time.Second {
+				t.Errorf("connection %d is cut after %v", n+1, b.after)
 			}
-			time.Sleep(36 * time.Second)
-			for i, h := range heard {
-				_ = servers[i].Close()
-				<-all[i]
-				if errors.Is(h.err, syscall.ECONNRESET) {
-					if cuts++; h.ended < 5*time.Second || h.ended > 35*time.Second {
-						t.Errorf("cut after %v", h.ended)
-					}
-				}
-			}
-			time.Sleep(drainTime)
+			cuts[n+1] = b.after
 		}
-		if !likely(cuts, total, 0.05) || int(s.Events().Counts()["cut"]) != cuts {
-			t.Errorf("%d of %d connections were cut, %d told", cuts, total, s.Events().Counts()["cut"])
+	}
+	if mean := sum / time.Duration(len(cuts)); !likely(len(cuts), total, 0.05) || mean < 18500*time.Millisecond || mean > 21500*time.Millisecond {
+		t.Errorf("%d of %d connections are cut, after %v in the mean", len(cuts), total, mean)
+	}
+	// And what is drawn is what happens.
+	onLine(t, 4711, calm(func(f *Faults) { f.Cut = faults.Cut }), func(t *testing.T, s *Server) {
+		const together = 500
+		heard, done := make([]*hears, together), make([]chan struct{}, together)
+		for i := range together {
+			client, _ := connect(t, s)
+			heard[i], done[i] = hear(client, wire.ToClient)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for i, h := range heard {
+			after, cut := cuts[uint64(i+1)]
+			if cut != errors.Is(h.err, syscall.ECONNRESET) || h.ended != after {
+				t.Errorf("connection %d: %v after %v, want a cut (%v) after %v", i+1, h.err, h.ended, cut, after)
+			}
+		}
+		if s.Events().Counts()[NameCut] < 10 {
+			t.Errorf("told %v", s.Events().Counts())
 		}
 	})
 }

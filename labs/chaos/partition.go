@@ -12,7 +12,7 @@ type Partition struct {
 
 const maxPartition = time.Minute
 
-func (p Partition) name() Name { return "partition" }
+func (p Partition) name() Name { return NamePartition }
 func (p Partition) check() error {
 	return checkMs(p.name(), "durationMs", p.DurationMs, 1, maxPartition)
 }

@@ -11,7 +11,7 @@ type Reordering struct {
 	WithinMs int     `json:"withinMs" yaml:"withinMs"` // 1 to 10,000
 }
 
-func (r Reordering) name() Name      { return "reordering" }
+func (r Reordering) name() Name      { return NameReordering }
 func (r Reordering) strikes() target { return messages }
 
 func (r Reordering) check() error {

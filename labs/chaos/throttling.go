@@ -14,7 +14,7 @@ type Throttling struct {
 
 const maxBytesPerSecond = 1_000_000_000
 
-func (t Throttling) name() Name { return "throttling" }
+func (t Throttling) name() Name { return NameThrottling }
 
 func (t Throttling) check() error {
 	if t.BytesPerSecond >= 0 && t.BytesPerSecond <= maxBytesPerSecond {
