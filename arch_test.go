@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 
 	"labs":          {"internal/wire"},
 	"labs/mock":     {"internal/wire", "labs"},
+	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
@@ -57,7 +58,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs/mock", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "server", "server/gqlws", "web",
 	},
 }
 
