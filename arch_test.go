@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "labs/...", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
+	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
@@ -56,7 +57,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs/load", "server", "server/gqlws", "web",
 	},
 }
 

@@ -32,6 +32,7 @@ type cli struct {
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
