@@ -188,6 +188,30 @@ func (c *conn) greet(ctx context.Context, ws *websocket.Conn) error {
 // blockedWrite is how long a write takes that waits for the server to read.
 const blockedWrite = 5 * time.Millisecond
 
+// await waits for a time of the schedule; false: nothing is to be sent any more.
+func (c *conn) await(due int64) bool {
+	r := c.run
+	for due < r.end.Load() {
+		if r.clock.now() >= due {
+			select {
+			case <-r.stopped:
+				return false
+			case <-c.over:
+				return false
+			default:
+				return true
+			}
+		}
+		select {
+		case <-c.wake:
+		case <-r.halted: // end has moved
+		case <-c.over:
+			return false
+		}
+	}
+	return false
+}
+
 // sendOpen sends what is due when it is due, or as soon after as it can: first
 // what became due while the connection, due at begin, was opened.
 func (c *conn) sendOpen(begin int64) {
@@ -197,26 +221,8 @@ func (c *conn) sendOpen(begin int64) {
 	for seq := int64(0); ; seq++ {
 		due := r.due(c.number, c.first+seq)
 		behind := r.clock.now() > due
-		for {
-			if due >= r.end.Load() {
-				return
-			}
-			if r.clock.now() >= due {
-				break
-			}
-			select {
-			case <-c.wake:
-			case <-r.halted: // end has moved
-			case <-c.over:
-				return
-			}
-		}
-		select {
-		case <-r.stopped:
+		if !c.await(due) {
 			return
-		case <-c.over:
-			return
-		default:
 		}
 		before := r.clock.now()
 		if !behind {
@@ -234,22 +240,25 @@ func (c *conn) sendOpen(begin int64) {
 	}
 }
 
-// sendClosed sends when the answer to the one before has come, but not faster
-// than the rate of the plan.
+// sendClosed sends at those times of the schedule at which nothing is waited for.
 func (c *conn) sendClosed() {
 	r := c.run
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for seq, due := int64(0), r.clock.now(); ; seq++ {
-		if !r.waitUntil(due) || r.clock.now() >= r.end.Load() {
+	k := int64(-1)
+	for seq := int64(0); ; seq++ {
+		k = max(k+1, r.firstDue(c.number, r.clock.now()))
+		due := r.due(c.number, k)
+		if !c.await(due) {
 			return
 		}
 		select {
 		case <-c.answered: // one that nobody waited for any more
 		default:
 		}
-		sent := r.clock.now()
-		if c.send(seq, sent) != nil {
+		now := r.clock.now()
+		r.late(due, now)
+		if c.send(seq, now) != nil {
 			return
 		}
 		timer.Reset(r.plan.Timeout)
@@ -261,7 +270,6 @@ func (c *conn) sendClosed() {
 		case <-c.over:
 			return
 		}
-		due = sent + int64(1e9/r.plan.Rate)
 	}
 }
 

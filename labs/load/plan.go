@@ -45,7 +45,8 @@ type Plan struct {
 	// Loop is Listen where Operation is a subscription, and may be for Raw [Open].
 	Loop Loop `json:"loop"`
 	// Rate is how many messages or operations each connection sends in a second:
-	// in an open loop exactly, in a closed one at most. 0 sends nothing.
+	// in an open loop exactly, in a closed one at most, since it skips those times
+	// at which it waits. 0 sends nothing.
 	Rate float64 `json:"rate"`
 	// Expect is how many events each connection should get in a second when it
 	// listens; 0: any number.

@@ -202,7 +202,7 @@ func (r *run) giveUp(why string) {
 	}
 }
 
-// The schedule of an open loop: message k of connection i is due so long after
+// The schedule: message k of connection i is due so long after
 // the start. All connections together are evenly spread.
 func (r *run) due(i int, k int64) int64 {
 	step := 1e9 / r.plan.Rate / float64(len(r.conns))
@@ -218,10 +218,10 @@ func (r *run) firstDue(i int, at int64) int64 {
 	return k
 }
 
-// keepTime wakes the senders of an open loop, each when something is due on it.
-// Without an open loop it finds out how late this process gets to run.
+// keepTime wakes the senders, each when something is due on it. Where nothing is
+// sent it finds out how late this process gets to run.
 func (r *run) keepTime() {
-	if r.plan.Loop != Open || r.plan.Rate == 0 {
+	if r.plan.Rate == 0 {
 		r.beat()
 		return
 	}
