@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"labs":          {"internal/wire"},
 	"labs/mock":     {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
+	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
