@@ -169,7 +169,7 @@ func (s *Server) newLabs(cfg Config) {
 		},
 		HTTPServer: s.HTTPServer,
 	})
-	cfg.Resolver.Labs = s.labs
+	cfg.Resolver.Labs, cfg.Resolver.Serves = s.labs, func(name string) bool { return s.Practice(name) != nil }
 }
 
 // practice puts what stands before a practice server without a session.
