@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -15,6 +16,8 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
+	// Vars are values that the mock's scripts may use [none].
+	Vars map[string]string
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
@@ -22,6 +25,7 @@ type Env struct {
 type Servers struct {
 	Echo    *labs.Echo
 	Deflate *labs.Echo // an echo server that accepts compression
+	Mock    *mock.Server
 
 	mux   *http.ServeMux
 	names []string
@@ -42,6 +46,8 @@ func NewServers(env Env) *Servers {
 	s.mux.Handle("/{$}", s.Echo)
 	echo.Deflate = true
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
+	s.Mock = add(s, "mock", mock.New(mock.Config{Door: env.Door, Vars: env.Vars}))
+	s.mux.Handle("/mock/", s.Mock) // the paths of its script
 	return s
 }
 

@@ -136,7 +136,7 @@ func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
-	one.Servers = NewServers(Env{Door: door})
+	one.Servers = NewServers(Env{Door: door, Vars: map[string]string{"nonce": one.Nonce}})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
