@@ -85,9 +85,10 @@ paths:
 			t.Errorf("%s said %q, %v", path, got, err)
 		}
 	}
-	verdict := func() (v struct {
+	type judged struct {
 		MockVerdict struct{ State, Text, Seed string }
-	}) {
+	}
+	verdict := func() (v judged) {
 		t.Helper()
 		if codes := g.graphQL(t, &v, "query($session: ID) { mockVerdict(session: $session) { state text seed connections { number checks { line wanted saw state } } } }", map[string]any{"session": session.ID}); codes != "" {
 			t.Fatal(codes)

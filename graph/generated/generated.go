@@ -3005,7 +3005,7 @@ input MockKnobsInput {
   errorRate: Float
   "How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own."
   connections: Int
-  "How many bytes may wait to be sent to one client: 1 to 8,388,608. One message that is larger is sent when nothing else waits."
+  "How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits."
   bufferBytes: Int
   "What becomes of more."
   overflow: MockOverflow

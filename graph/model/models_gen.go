@@ -84,7 +84,7 @@ type MockKnobsInput struct {
 	ErrorRate *float64 `json:"errorRate,omitempty"`
 	// How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own.
 	Connections *int `json:"connections,omitempty"`
-	// How many bytes may wait to be sent to one client: 1 to 8,388,608. One message that is larger is sent when nothing else waits.
+	// How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits.
 	BufferBytes *int `json:"bufferBytes,omitempty"`
 	// What becomes of more.
 	Overflow *mock.Overflow `json:"overflow,omitempty"`
