@@ -125,6 +125,7 @@ func New(cfg Config) (*Server, error) {
 	for _, name := range s.public.Names() {
 		s.mux.Handle("/"+name, s.practice(s.public))
 	}
+	s.mux.Handle("/mock/", s.practice(s.public)) // its scripts have paths
 	s.mux.Handle(sessions.Path, s.access.guardHost(s.clients.identify(s.labs), s.refusals.add))
 	echo, pages := s.practice(s.public.Echo), http.NotFoundHandler()
 	if cfg.Pages != nil {

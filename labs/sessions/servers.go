@@ -56,6 +56,7 @@ func NewServers(env Env) *Servers {
 	if env.Load {
 		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
 	}
+	s.mux.Handle("/mock/", s.Mock) // the paths of its script
 	return s
 }
 
