@@ -44,6 +44,9 @@ var arrows = map[string][]string{
 
 	"labs":        {"internal/wire"},
 	"labs/course": {"internal/wire", "labs"},
+	"labs/mock":   {"internal/wire", "labs"},
+
+	"lessons/content": {},
 
 	"web":         {},
 	"bench":       {"bench/..."},
