@@ -43,10 +43,11 @@ var arrows = map[string][]string{
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
 
 	"labs":        {"internal/wire"},
-	"labs/course": {"internal/wire", "labs"},
+	"labs/course": {"internal/wire", "labs", "labs/mock"},
 	"labs/mock":   {"internal/wire", "labs"},
 
 	"lessons/content": {},
+	"clients/course":  {"labs/course", "labs/mock", "lessons/content"},
 
 	"web":         {},
 	"bench":       {"bench/..."},

@@ -122,6 +122,7 @@ func stream(t *testing.T, body *bufio.Reader, n int) (ids []string, data []strin
 }
 
 func TestCompareGivesOneFeedInFourWays(t *testing.T) {
+	t.Parallel()
 	l, _ := startCompare(t, course.CompareConfig{})
 	client := newCounting(t)
 	events := client.get(t, l.URL+"/lab/x/compare/events?every=200ms&after=0", "Accept", "text/event-stream")
@@ -149,6 +150,7 @@ func TestCompareGivesOneFeedInFourWays(t *testing.T) {
 }
 
 func TestCompareResumes(t *testing.T) {
+	t.Parallel()
 	l, _ := startCompare(t, course.CompareConfig{})
 	client := newCounting(t)
 	until(t, "there are three events", func() bool { return len(client.poll(t, l.URL+"/poll?every=200ms&after=0")) >= 3 })
@@ -192,6 +194,7 @@ func TestCompareWaitsForAnEventNoLongerThanTheLongPoll(t *testing.T) {
 }
 
 func TestCompareCountsWhatIsOnTheWire(t *testing.T) {
+	t.Parallel()
 	total := func(c course.Count) (n uint64) { return c.BytesIn + c.BytesOut }
 	check := func(t *testing.T, name string, got func() course.Count, requests, events uint64, client *counting) {
 		t.Helper()

@@ -75,7 +75,7 @@ func refuse(w http.ResponseWriter, refused func(code string), status int, code, 
 }
 
 // shutdown ends several servers at once.
-func shutdown(ctx context.Context, servers ...interface{ Shutdown(context.Context) error }) error {
+func shutdown(ctx context.Context, servers []server) error {
 	errs := make([]error, len(servers))
 	var all sync.WaitGroup
 	for i, server := range servers {

@@ -13,7 +13,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/sluice-gateway/sluice/internal/wire"
-	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/course"
 )
 
@@ -31,8 +30,8 @@ func TestVarsAreWhatTheirNamesSay(t *testing.T) {
 	if key, err := base64.StdEncoding.DecodeString(vars[course.Key]); err != nil || len(key) != 16 || vars[course.Accept] != base64.StdEncoding.EncodeToString(sum[:]) {
 		t.Errorf("key %s, accept %s, %v", vars[course.Key], vars[course.Accept], err)
 	}
-	if n, err := strconv.ParseFloat(vars[course.Number], 64); err != nil || n*8 != float64(int(n*8)) {
-		t.Errorf("number %s", vars[course.Number])
+	if n, err := strconv.ParseFloat(vars[course.Float], 64); err != nil || n*8 != float64(int(n*8)) {
+		t.Errorf("float %s", vars[course.Float])
 	}
 	words := []string{vars[course.WordBinary], vars[course.WordPing], vars[course.WordClose]}
 	for _, word := range words {
@@ -59,13 +58,16 @@ func (s served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func startServers(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{}
-	return l.start(t, served{course.New(labs.EchoConfig{DoorConfig: labs.DoorConfig{Refused: l.refuse}})})
+	cfg := course.Config{Scripts: scripts(t), Vars: course.Vars(1)}
+	cfg.Refused = l.refuse
+	return l.start(t, served{course.New(cfg)})
 }
 
 func TestEveryServerHasItsPath(t *testing.T) {
 	l := startServers(t)
 	for path, want := range map[string]int{
-		"/compare": 101, "/via/good": 101, "/via/broken": 400, "/via/idle": 101, "/flood": 101, "/deflate": 101,
+		"/compare": 101, "/via/good": 101, "/via/broken": 400, "/via/idle": 101, "/flood": 101, "/upload": 101, "/deflate": 101,
+		"/number": 101, "/going-away": 101, "/cut": 101, "/unsteady": 101, "/busy": 101, "/banned": 101, "/feed": 101, "/hunt": 101, "/chat": 101,
 		"/via": 404, "/via/other": 404, "/via/good/more": 404, "/other": 404, "/": 404,
 	} {
 		if _, response := l.try(t, path); response.StatusCode != want {

@@ -11,7 +11,7 @@ import (
 const (
 	Key        = "key"        // a Sec-WebSocket-Key whose accept value is asked for
 	Accept     = "accept"     // that value
-	Number     = "number"     // a number in decimal, sent as a float of eight bytes
+	Float      = "float"      // a number in decimal, sent as a float of eight bytes
 	WordBinary = "wordBinary" // hidden in a binary frame
 	WordPing   = "wordPing"   // hidden in the payload of a ping
 	WordClose  = "wordClose"  // hidden in the reason of a Close frame
@@ -31,7 +31,7 @@ func Vars(seed uint64) map[string]string {
 	return map[string]string{
 		Key:        nonce,
 		Accept:     accept(nonce),
-		Number:     strconv.FormatFloat(number, 'f', -1, 64),
+		Float:      strconv.FormatFloat(number, 'f', -1, 64),
 		WordBinary: word(random),
 		WordPing:   word(random),
 		WordClose:  word(random),

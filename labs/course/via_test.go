@@ -79,6 +79,7 @@ func TestViaBrokenStripsTheHeadersOfTheHop(t *testing.T) {
 }
 
 func TestViaIdleCutsSilence(t *testing.T) {
+	t.Parallel()
 	const silence = 400 * time.Millisecond
 	l, _ := startVia(t, course.ViaConfig{Silence: silence})
 	silent, busy := l.dial(t, "/via/idle"), l.dial(t, "/via/idle")
@@ -118,6 +119,7 @@ func TestViaIdleCutsSilence(t *testing.T) {
 
 // A client that has sent its Close frame and does not close TCP is not waited for.
 func TestViaLetsGoOfWhoDoesNotClose(t *testing.T) {
+	t.Parallel()
 	l, v := startVia(t, course.ViaConfig{})
 	conn := l.dial(t, "/via/good")
 	if err := conn.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(4000, "")); err != nil {
@@ -152,6 +154,7 @@ func TestViaKeepsTheRulesOfTheDoor(t *testing.T) {
 }
 
 func TestViaTellsItsClientsWhenItIsShutDown(t *testing.T) {
+	t.Parallel()
 	l, v := startVia(t, course.ViaConfig{})
 	conn := l.dial(t, "/via/good")
 	ended := make(chan error)
