@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"lessons/content": {},
-	"clients/course":  {"labs/course", "labs/mock", "lessons/content"},
+	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
 
 	"web":         {},
 	"bench":       {"bench/..."},

@@ -16,6 +16,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/course"
 	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/lessons/content"
@@ -37,13 +38,16 @@ func run() error {
 		cfg.Scripts = append(cfg.Scripts, script)
 	}
 	servers := course.New(cfg)
-	web := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if server := servers.Handler(r.URL.Path); server != nil {
-			server.ServeHTTP(w, r)
-			return
-		}
+	deflate := labs.NewEcho(labs.EchoConfig{Deflate: true})
+	mux := http.NewServeMux()
+	for _, path := range servers.Paths() {
+		mux.Handle(path, servers)
+	}
+	mux.Handle("/deflate", deflate)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "<!doctype html><title>A page of the same origin</title>")
-	})}
+	})
+	web := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: mux}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -53,6 +57,7 @@ func run() error {
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()
 		_ = servers.Shutdown(ctx)
+		_ = deflate.Shutdown(ctx)
 		_ = web.Close()
 	}()
 	err = json.NewEncoder(os.Stdout).Encode(struct {

@@ -3,6 +3,7 @@ package course
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -83,12 +84,11 @@ func (c *Compare) Counters() Counters {
 }
 
 // Shutdown ends the sockets as labs.Door does, the event streams, and the polls
-// that wait, which are answered without events.
+// that wait, which are answered without events. Of an event stream whose client
+// does not read it knows only at its write deadline.
 func (c *Compare) Shutdown(ctx context.Context) error {
 	c.gate.close()
-	err := c.door.Shutdown(ctx)
-	c.gate.wait()
-	return err
+	return errors.Join(c.door.Shutdown(ctx), c.gate.wait(ctx))
 }
 
 // count adds to the counters of one way.

@@ -58,8 +58,20 @@ func (g *gate) close() {
 	}
 }
 
-// wait waits for who is inside, who has to leave soon after ctx has ended.
-func (g *gate) wait() { g.inside.Wait() }
+// wait waits for who is inside. When ctx ends it returns an error instead.
+func (g *gate) wait(ctx context.Context) error {
+	empty := make(chan struct{})
+	go func() {
+		g.inside.Wait()
+		close(empty)
+	}()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("course: requests are still under way: %w", ctx.Err())
+	}
+}
 
 // refuse answers a request in a sentence and counts it.
 func refuse(w http.ResponseWriter, refused func(code string), status int, code, message string) {

@@ -10,8 +10,9 @@ package course
 
 import (
 	"context"
+	"maps"
 	"net/http"
-	"strings"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/mock"
@@ -19,7 +20,7 @@ import (
 
 // Config is what a set of Servers needs.
 type Config struct {
-	labs.EchoConfig                   // of those that echo; its DoorConfig is everybody's
+	labs.EchoConfig                   // of the one behind the proxies; its DoorConfig is everybody's
 	Scripts         []*mock.Script    // of the lessons; their paths differ
 	Vars            map[string]string // what they give away, see Vars
 }
@@ -27,64 +28,58 @@ type Config struct {
 // Servers are one set of all servers of this package. Each of those with a name
 // can be used by itself, too.
 type Servers struct {
-	Compare *Compare   // …/compare, …/compare/poll, …/compare/long, …/compare/events
-	Via     *Via       // …/via/good, …/via/broken, …/via/idle
-	Flood   *Flood     // …/flood
-	Upload  *Upload    // …/upload
-	Deflate *labs.Echo // …/deflate: the echo server with compression
+	Compare *Compare
+	Via     *Via
+	Flood   *Flood
+	Upload  *Upload
 
-	scripts map[string]*mock.Server // by path
-	all     []server
+	paths map[string]http.Handler
+	all   []server
 }
 
 type server interface {
+	http.Handler
 	Shutdown(ctx context.Context) error
 }
 
 // New makes a set.
 func New(cfg Config) *Servers {
-	deflate, flood := cfg.EchoConfig, cfg.DoorConfig
-	deflate.Deflate = true
+	flood := cfg.DoorConfig
 	flood.WriteDeadline = 0 // its own is shorter
 	s := &Servers{
 		Compare: NewCompare(CompareConfig{DoorConfig: cfg.DoorConfig}),
 		Via:     NewVia(ViaConfig{EchoConfig: cfg.EchoConfig}),
 		Flood:   NewFlood(FloodConfig{DoorConfig: flood}),
 		Upload:  NewUpload(UploadConfig{DoorConfig: cfg.DoorConfig}),
-		Deflate: labs.NewEcho(deflate),
-		scripts: make(map[string]*mock.Server),
+		paths:   make(map[string]http.Handler),
 	}
-	s.all = []server{s.Compare, s.Via, s.Flood, s.Upload, s.Deflate}
+	s.mount(s.Compare, "/compare", "/compare/poll", "/compare/long", "/compare/events")
+	s.mount(s.Via, "/via/good", "/via/broken", "/via/idle")
+	s.mount(s.Flood, "/flood")
+	s.mount(s.Upload, "/upload")
 	for _, script := range cfg.Scripts {
-		scripted := mock.New(mock.Config{Door: cfg.DoorConfig, Script: script, Vars: cfg.Vars})
-		s.all = append(s.all, scripted)
-		for _, path := range script.Paths() {
-			s.scripts[path] = scripted
-		}
+		s.mount(mock.New(mock.Config{Door: cfg.DoorConfig, Script: script, Vars: cfg.Vars}), script.Paths()...)
 	}
 	return s
 }
 
-// Handler returns the server for a path below the one that the set is mounted
-// at, such as "/via/good"; nil: there is none.
-func (s *Servers) Handler(path string) http.Handler {
-	if scripted := s.scripts[path]; scripted != nil {
-		return scripted
+func (s *Servers) mount(one server, paths ...string) {
+	s.all = append(s.all, one)
+	for _, path := range paths {
+		s.paths[path] = one
 	}
-	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	switch {
-	case name == "compare":
-		return s.Compare
-	case name == "via" && s.Via.proxies[rest] != nil:
-		return s.Via
-	case path == "/flood":
-		return s.Flood
-	case path == "/upload":
-		return s.Upload
-	case path == "/deflate":
-		return s.Deflate
+}
+
+// Paths are those that are served, in alphabetical order.
+func (s *Servers) Paths() []string { return slices.Sorted(maps.Keys(s.paths)) }
+
+// ServeHTTP implements http.Handler.
+func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if one := s.paths[r.URL.Path]; one != nil {
+		one.ServeHTTP(w, r)
+		return
 	}
-	return nil
+	http.NotFound(w, r)
 }
 
 // Shutdown ends all, each as it does.

@@ -33,7 +33,8 @@ type ViaConfig struct {
 //	          even a ping, has moved in either direction for ten seconds
 //
 // The proxies are net/http/httputil's, and HTTP/1.1 is spoken between them and
-// the echo server, which does not ping the client before a connection is cut.
+// the echo server, which knows the client's address and what the context of its
+// request holds, and does not ping before a connection is cut.
 type Via struct {
 	cfg     ViaConfig
 	gate    *gate
@@ -51,7 +52,7 @@ func NewVia(cfg ViaConfig) *Via {
 	cfg.PingEvery = max(cfg.PingEvery, 25*time.Second, 2*cfg.Silence)
 	v := &Via{cfg: cfg, gate: newGate(), echo: labs.NewEcho(cfg.EchoConfig), network: newNetwork()}
 	quiet := log.New(io.Discard, "", 0)
-	v.server = http.Server{Handler: v.echo, ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet}
+	v.server = http.Server{Handler: v.echo, ConnContext: connContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet}
 	transport := &http.Transport{DialContext: v.network.dial, DisableKeepAlives: true, DisableCompression: true}
 	v.proxies = make(map[string]*httputil.ReverseProxy)
 	for _, name := range []string{"good", "broken", "idle"} {
@@ -109,15 +110,13 @@ func (v *Via) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		silence = v.cfg.Silence
 	}
 	w = wire.WrapConn(w, func(conn net.Conn) net.Conn { return newDownstream(conn, silence) })
-	proxy.ServeHTTP(w, r.WithContext(withAddr(r.Context(), r.RemoteAddr)))
+	proxy.ServeHTTP(w, passOn(r))
 }
 
 // Shutdown ends the sockets as labs.Echo does, and what is between.
 func (v *Via) Shutdown(ctx context.Context) error {
 	v.gate.close()
-	err := v.echo.Shutdown(ctx)
-	err = errors.Join(err, v.server.Close(), v.network.Close())
-	v.gate.wait()
+	err := errors.Join(v.echo.Shutdown(ctx), v.server.Close(), v.network.Close(), v.gate.wait(ctx))
 	v.serving.Wait()
 	return err
 }

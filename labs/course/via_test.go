@@ -1,6 +1,8 @@
 package course_test
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -133,19 +135,31 @@ func TestViaLetsGoOfWhoDoesNotClose(t *testing.T) {
 	}
 }
 
+// behind is a Via behind something that changes requests.
+type behind struct {
+	*course.Via
+	change func(*http.Request) *http.Request
+}
+
+func (b behind) ServeHTTP(w http.ResponseWriter, r *http.Request) { b.Via.ServeHTTP(w, b.change(r)) }
+
 func TestViaKeepsTheRulesOfTheDoor(t *testing.T) {
+	type key struct{}
 	var from []string
-	l, _ := startVia(t, course.ViaConfig{EchoConfig: labs.EchoConfig{DoorConfig: labs.DoorConfig{
+	v := course.NewVia(course.ViaConfig{EchoConfig: labs.EchoConfig{DoorConfig: labs.DoorConfig{
 		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
 		Admit: func(r *http.Request) (func(), string) {
-			from = append(from, r.RemoteAddr)
+			from = append(from, r.RemoteAddr, fmt.Sprint(r.Context().Value(key{})))
 			return nil, "There are too many."
 		},
 	}}})
+	l := (&lab{}).start(t, behind{v, func(r *http.Request) *http.Request {
+		return r.WithContext(context.WithValue(r.Context(), key{}, "a client"))
+	}})
 	if _, response := l.try(t, "/via/good"); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
 		t.Errorf("answered %s", response.Status)
 	}
-	if len(from) != 1 || !strings.HasPrefix(from[0], "127.0.0.1:") {
+	if len(from) != 2 || !strings.HasPrefix(from[0], "127.0.0.1:") || from[1] != "a client" {
 		t.Errorf("the echo server counts connections from %v", from)
 	}
 	if _, response := l.try(t, "/via/other"); response.StatusCode != http.StatusNotFound {
