@@ -111,10 +111,14 @@ func (c *conn) read() error {
 
 // closeMessage is the end of a connection as a message.
 func closeMessage(err error) *message {
-	if closed, ok := errorAs[*websocket.CloseError](err); ok {
+	if closed, ok := errorAs[*websocket.CloseError](err); ok && closed.Code != wire.Abnormal {
 		return &message{kind: wire.Close, code: closed.Code, data: []byte(closed.Text)}
 	}
-	return &message{kind: wire.Close, code: wire.Abnormal}
+	end := &message{kind: wire.Close, code: wire.Abnormal}
+	if foul, ok := errorAs[*labs.Foul](err); ok {
+		end.data = []byte(foul.Error())
+	}
+	return end
 }
 
 func (c *conn) pinged(payload []byte) { c.hears(&message{kind: wire.Ping, data: payload}) }

@@ -3,6 +3,7 @@ package mock
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -398,7 +399,7 @@ func suggest(word string, known []string) string {
 	}
 	distance := func(s string) int { return levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(s)) }
 	nearest := slices.MinFunc(known, func(a, b string) int { return distance(a) - distance(b) })
-	if len(word) <= 64 && distance(nearest) <= max(1, len(nearest)/2) {
+	if len(word) <= 64 && distance(nearest) <= (len(nearest)+1)/2 {
 		return fmt.Sprintf(": did you mean %q?", nearest)
 	}
 	return ": known are " + strings.Join(known, ", ")
@@ -415,6 +416,11 @@ func (d *decoder) check(top *yaml.Node, s *Script) {
 	}
 	if len(s.root.Paths) == 0 && !s.Behaviour.speaks() {
 		d.fail(top, "the script says nothing: it needs rules, expect, or paths")
+	}
+	for name, drawn := range s.Draw {
+		if drawn.Int != nil && math.Ceil(drawn.Int.from) > math.Floor(drawn.Int.to) {
+			d.fail(find(top, "draw", name, "int"), "there is no whole number between %v and %v", drawn.Int.from, drawn.Int.to)
+		}
 	}
 	for _, b := range behaviours {
 		for _, subprotocol := range b.Subprotocols {
@@ -471,7 +477,7 @@ func (d *decoder) checkActions(list []*action, every time.Duration, connect bool
 		}
 		for name := range a.Set {
 			if !slices.Contains(d.vars, name) {
-				d.fail(at, "%q cannot be set: it is no variable%s. Variables are declared under vars or draw", name, suggest(name, d.vars))
+				d.fail(at, "%q cannot be set: it is no variable (they are declared under vars or draw)%s", name, suggest(name, d.vars))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package mock
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -68,10 +69,12 @@ var functions = []struct {
 			if err != nil {
 				return nil
 			}
+			return finite(n)
+		}
+		if n, ok := v.(float64); ok {
 			return n
 		}
-		n, _ := v.(float64)
-		return n
+		return nil
 	}},
 	{"length", "characters of a text, elements of a list, members of an object", func(_ *scope, v any) any {
 		switch v := v.(type) {
@@ -91,10 +94,10 @@ func number(size int, read func([]byte) float64) func(*scope, any) any {
 	return func(s *scope, v any) any {
 		offset, ok := v.(float64)
 		payload := s.message.payload()
-		if !ok || offset < 0 || offset+float64(size) > float64(len(payload)) {
+		if !ok || !(offset >= 0 && offset+float64(size) <= float64(len(payload))) {
 			return nil
 		}
-		return read(payload[int(offset):])
+		return finite(read(payload[int(offset):]))
 	}
 }
 
@@ -247,19 +250,27 @@ func arithmetic(f func(a, b float64) float64) func(a, b any) any {
 	return func(a, b any) any {
 		x, ok := a.(float64)
 		y, also := b.(float64)
-		if n := f(x, y); ok && also && !math.IsNaN(n) && !math.IsInf(n, 0) {
-			return n
+		if !ok || !also {
+			return nil
 		}
+		return finite(f(x, y))
+	}
+}
+
+// finite is a number, or null for those that JSON has not.
+func finite(n float64) any {
+	if math.IsNaN(n) || math.IsInf(n, 0) {
 		return nil
 	}
+	return n
 }
 
 func order(holds func(int) bool) func(a, b any) any {
 	return func(a, b any) any {
 		switch x := a.(type) {
 		case float64:
-			if y, ok := b.(float64); ok && x == x && y == y {
-				return holds(compare(x, y))
+			if y, ok := b.(float64); ok {
+				return holds(cmp.Compare(x, y))
 			}
 		case string:
 			if y, ok := b.(string); ok {
@@ -268,16 +279,6 @@ func order(holds func(int) bool) func(a, b any) any {
 		}
 		return false
 	}
-}
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // exprParser reads one expression.
@@ -458,7 +459,7 @@ func (p *exprParser) primary() expr {
 	for _, n := range names {
 		all = append(all, n.name)
 	}
-	p.fail("%q is not known here%s. Variables are declared under vars or draw", t, suggest(t, all))
+	p.fail("%q is not known here (variables are declared under vars or draw)%s", t, suggest(t, all))
 	return nil
 }
 

@@ -93,6 +93,8 @@ func (m *message) json() any {
 // String is what a verdict shows of a message.
 func (m *message) String() string {
 	switch {
+	case m.kind == wire.Close && m.code == wire.Abnormal && len(m.data) > 0:
+		return "a connection that the server had to end: " + string(m.data)
 	case m.kind == wire.Close && m.code == wire.Abnormal:
 		return "a connection that ended without a Close frame"
 	case m.kind == wire.Close && m.code == wire.NoStatus:
@@ -376,8 +378,9 @@ func (v *pattern) fits(got any, s *scope) bool {
 			return false
 		}
 		for _, m := range v.members {
-			at, there := got, true
+			at := got
 			for _, key := range m.path {
+				var there bool
 				if at, there = step(at, key); !there {
 					return false
 				}

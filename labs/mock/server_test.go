@@ -338,3 +338,22 @@ rules: [ { on: connect, do: [ { send: "{{nonce}} {{other}}" } ] } ]
 `, Config{Vars: map[string]string{"nonce": "birch", "unknown": "x"}})
 	r.dial("/").want("birch mine")
 }
+
+// settle waits until the verdict is what it has to become.
+func (r *rig) settle(want State) Verdict {
+	r.t.Helper()
+	return r.await(func(v Verdict) bool { return v.State == want })
+}
+
+func (r *rig) await(done func(Verdict) bool) Verdict {
+	r.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		v := r.Verdict()
+		if done(v) {
+			return v
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("waited in vain, and the verdict is\n%v", v)
+		}
+	}
+}

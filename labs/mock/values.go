@@ -67,7 +67,7 @@ func (v *draw) from(r *rand.Rand) any {
 	switch {
 	case v.Int != nil:
 		low, high := math.Ceil(v.Int.from), math.Floor(v.Int.to)
-		return low + float64(r.Int64N(max(int64(high-low), 0)+1))
+		return low + float64(r.Int64N(int64(high-low)+1))
 	case v.Float != nil:
 		return v.Float.from + r.Float64()*(v.Float.to-v.Float.from)
 	case v.OneOf != nil:

@@ -69,7 +69,7 @@ func (v Verdict) String() string {
 		b.WriteString("  no connection has come\n")
 	}
 	for _, c := range v.Connections {
-		fmt.Fprintf(&b, "  connection %d on %s: %s, %d messages\n", c.Number, c.Path, strings.ToLower(string(c.State)), c.Received)
+		fmt.Fprintf(&b, "  connection %d on %s: %s, %s\n", c.Number, c.Path, strings.ToLower(string(c.State)), messages(c.Received))
 		for _, check := range c.Checks {
 			fmt.Fprintf(&b, "    %-6s line %d: %s\n", strings.ToLower(string(check.State)), check.Line, check.Wanted)
 			if check.State == Failed || check.State == Open && check.Saw != "" {
@@ -81,6 +81,13 @@ func (v Verdict) String() string {
 		fmt.Fprintf(&b, "  and %d more connections\n", v.Omitted)
 	}
 	return b.String()
+}
+
+func messages(n int) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
 }
 
 // maxVerdicts is how many connections a verdict lists.
@@ -377,7 +384,7 @@ func (j *judge) ends() {
 		case i.count > 0:
 			i.saw = fmt.Sprintf("%d of them", i.count)
 		case i.saw == "":
-			i.saw = fmt.Sprintf("nothing like it in %d messages", j.received)
+			i.saw = "nothing like it in " + messages(j.received)
 		}
 	}
 }
