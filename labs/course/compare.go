@@ -292,7 +292,10 @@ func (c *Compare) events(w http.ResponseWriter, r *http.Request, f feed) {
 			}
 		}
 	}
-	c.count(way, Count{BytesOut: lastChunk})
+	if r.Context().Err() == nil { // the server shuts down: net/http ends the answer
+		_ = flow.SetWriteDeadline(time.Now().Add(deadline))
+		c.count(way, Count{BytesOut: lastChunk})
+	}
 }
 
 func (c *Compare) socket(w http.ResponseWriter, r *http.Request, f feed) {

@@ -329,6 +329,9 @@ func TestCompareEndsEverythingWhenItIsShutDown(t *testing.T) {
 	if err := <-ended; err != nil || inside.Load() != 0 {
 		t.Errorf("%v, %d are inside", err, inside.Load())
 	}
+	if sse := c.Counters().SSE; sse.BytesOut != uint64(client.out.Load()) {
+		t.Errorf("%+v, and on the wire %d out", sse, client.out.Load())
+	}
 	if response := client.get(t, l.URL+"/poll"); response.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("then a poll is answered %s", response.Status)
 	}

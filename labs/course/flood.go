@@ -21,10 +21,10 @@ import (
 // FloodConfig is what a Flood needs. Its WriteDeadline is [3 s] here.
 type FloodConfig struct {
 	labs.DoorConfig
-	Every    time.Duration // between two messages [5 ms]
+	Every    time.Duration // between two messages [20 ms]
 	Bytes    int           // of a message [16 KiB]
 	Queue    int           // messages that wait for the client to read [64]
-	Messages int           // of one socket, then it is closed with 1000 [12,000]
+	Messages int           // of one socket, then it is closed with 1000 [1,500]
 }
 
 // Flood sends numbered messages whether the client reads or not. What it does
@@ -54,10 +54,10 @@ type Report struct {
 // NewFlood makes a Flood.
 func NewFlood(cfg FloodConfig) *Flood {
 	cfg.WriteDeadline = cmp.Or(cfg.WriteDeadline, 3*time.Second)
-	cfg.Every = cmp.Or(cfg.Every, 5*time.Millisecond)
+	cfg.Every = cmp.Or(cfg.Every, 20*time.Millisecond)
 	cfg.Bytes = cmp.Or(cfg.Bytes, 16<<10)
 	cfg.Queue = cmp.Or(cfg.Queue, 64)
-	cfg.Messages = cmp.Or(cfg.Messages, 12_000)
+	cfg.Messages = cmp.Or(cfg.Messages, 1500)
 	return &Flood{cfg: cfg, door: labs.NewDoor(cfg.DoorConfig)}
 }
 

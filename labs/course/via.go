@@ -75,7 +75,7 @@ func NewVia(cfg ViaConfig) *Via {
 				return nil
 			},
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
-				w.WriteHeader(http.StatusBadGateway)
+				refuse(w, nil, http.StatusBadGateway, "SHUTTING_DOWN", "The echo server is stopping: try again in a moment.") // or the client is gone
 			},
 		}
 	}
