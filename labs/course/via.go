@@ -60,7 +60,7 @@ func NewVia(cfg ViaConfig) *Via {
 		v.proxies[name] = &httputil.ReverseProxy{
 			Transport: transport, ErrorLog: quiet,
 			Rewrite: func(r *httputil.ProxyRequest) {
-				r.Out.URL.Scheme, r.Out.URL.Host = "http", r.In.Host
+				r.Out.URL.Scheme, r.Out.URL.Host = "http", "echo"
 				r.Out.Host = r.In.Host
 				r.SetXForwarded()
 				r.Out.Header.Add("Via", pseudonym)
