@@ -38,7 +38,7 @@ func TestFloodDisconnectsWhoDoesNotRead(t *testing.T) {
 	next(t, conn) // and no more
 	until(t, "it is disconnected", func() bool { return f.Last().Made > 0 })
 	r := f.Last()
-	if !r.Slow || r.Queued < 16 || r.Queued > 17 || r.Dropped < 50 || r.Sent < 1 || r.Sent+r.Queued+r.Dropped != r.Made {
+	if !r.Slow || r.Queued < 16 || r.Queued > 17 || r.Dropped < 1 || r.Sent < 1 || r.Sent+r.Queued+r.Dropped != r.Made {
 		t.Errorf("%+v", r)
 	}
 	until(t, "it is counted", func() bool { return l.refusals() == "WRITE_TIMEOUT" })

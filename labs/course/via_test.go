@@ -82,7 +82,7 @@ func TestViaBrokenStripsTheHeadersOfTheHop(t *testing.T) {
 
 func TestViaIdleCutsSilence(t *testing.T) {
 	t.Parallel()
-	const silence = 400 * time.Millisecond
+	const silence = time.Second
 	l, _ := startVia(t, course.ViaConfig{Silence: silence})
 	silent, busy := l.dial(t, "/via/idle"), l.dial(t, "/via/idle")
 	begun := time.Now()
