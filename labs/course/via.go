@@ -61,7 +61,6 @@ func NewVia(cfg ViaConfig) *Via {
 			Transport: transport, ErrorLog: quiet,
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.Out.URL.Scheme, r.Out.URL.Host = "http", "echo"
-				r.Out.Host = r.In.Host
 				r.SetXForwarded()
 				r.Out.Header.Add("Via", pseudonym)
 				if name == "broken" { // httputil has put them back

@@ -135,6 +135,19 @@ func TestViaLetsGoOfWhoDoesNotClose(t *testing.T) {
 	}
 }
 
+func TestViaLetsInPagesOfItsOwnOrigin(t *testing.T) {
+	l, _ := startVia(t, course.ViaConfig{})
+	for origin, want := range map[string]int{l.URL: http.StatusSwitchingProtocols, "http://example.com": http.StatusForbidden} {
+		conn, response, _ := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(l.URL, "http")+"/via/good", http.Header{"Origin": {origin}})
+		if conn != nil {
+			conn.Close()
+		}
+		if response == nil || response.StatusCode != want {
+			t.Errorf("%s: %v", origin, response)
+		}
+	}
+}
+
 // behind is a Via behind something that changes requests.
 type behind struct {
 	*course.Via
