@@ -43,10 +43,14 @@ var arrows = map[string][]string{
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
+	"labs/course":   {"internal/wire", "labs", "labs/mock"},
 	"labs/mock":     {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
+
+	"lessons/content": {},
+	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
 
 	"web":         {},
 	"bench":       {"bench/..."},
