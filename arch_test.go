@@ -44,6 +44,8 @@ var arrows = map[string][]string{
 
 	"labs": {"internal/wire"},
 
+	"lessons": {"internal/eventlog", "internal/live", "internal/wire"},
+
 	"web":         {},
 	"bench":       {"bench/..."},
 	"bench/peers": {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},
