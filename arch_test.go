@@ -52,6 +52,8 @@ var arrows = map[string][]string{
 	"lessons/content": {},
 	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
 
+	"lessons": {"internal/eventlog", "internal/live", "internal/wire"},
+
 	"web":         {},
 	"bench":       {"bench/..."},
 	"bench/peers": {"bridges/...", "bridges", "graph/...", "graph", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms"},
