@@ -518,3 +518,23 @@ func (c *Course) checkFloors(file string, text []byte) error {
 	}
 	return errors.Join(faults...)
 }
+
+// Step returns a step of the lesson; nil: it has none by that id.
+func (l *Lesson) Step(id string) *Step {
+	for i := range l.Steps {
+		if l.Steps[i].ID == id {
+			return &l.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Question returns a question of the lesson; nil: it has none by that id.
+func (l *Lesson) Question(id string) *Question {
+	for i := range l.Quiz {
+		if l.Quiz[i].ID == id {
+			return &l.Quiz[i]
+		}
+	}
+	return nil
+}
