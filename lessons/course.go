@@ -142,7 +142,7 @@ func Load(files fs.FS) (*Course, error) {
 	c.Phases = plan.Phases
 	var faults []error
 	for _, slug := range c.slugs() {
-		if _, err := fs.Stat(files, slug); errors.Is(err, fs.ErrNotExist) {
+		if _, err := fs.Stat(files, path.Join(slug, "lesson.json")); errors.Is(err, fs.ErrNotExist) {
 			continue // planned
 		}
 		l, err := c.lesson(files, slug)
