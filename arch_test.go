@@ -42,7 +42,8 @@ var arrows = map[string][]string{
 	"server/gqlws":             {"internal/live"},
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
 
-	"labs": {"internal/wire"},
+	"labs":       {"internal/wire"},
+	"labs/probe": {"internal/wire"},
 
 	"web":         {},
 	"bench":       {"bench/..."},
@@ -55,7 +56,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs/probe", "server", "server/gqlws", "web",
 	},
 }
 

@@ -32,6 +32,7 @@ type cli struct {
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Probe   probeCommand   `cmd:"" help:"Test a WebSocket server of your own on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
