@@ -34,9 +34,9 @@ var arrows = map[string][]string{
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms"},
+	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms", "labs"},
 	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms"},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms"},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "labs"},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},

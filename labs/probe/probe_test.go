@@ -80,6 +80,7 @@ func TestOurOwnEchoPassesEverything(t *testing.T) {
 
 // What a server with one fault fails, and nothing else.
 func TestEveryFaultIsFound(t *testing.T) {
+	t.Parallel()
 	tests := map[string]string{
 		"": "",
 
@@ -183,6 +184,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 }
 
 func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
+	t.Parallel()
 	s := startCrooked(t, "")
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer silent.Close()
