@@ -32,6 +32,7 @@ type cli struct {
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Health  healthCommand  `cmd:"" help:"Ask a gateway on this machine whether it is well, for the health checks of containers."`
 	Probe   probeCommand   `cmd:"" help:"Test a WebSocket server of your own on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
