@@ -19,6 +19,10 @@ require (
 	modernc.org/sqlite v1.55.0
 )
 
+require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
+
+require github.com/HdrHistogram/hdrhistogram-go v1.4.0
+
 require (
 	github.com/compose-spec/compose-go/v2 v2.16.2
 	github.com/distribution/reference v0.5.0 // indirect
@@ -26,7 +30,6 @@ require (
 	github.com/docker/go-units v0.5.0 // indirect
 	github.com/mattn/go-shellwords v1.0.12 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
-	github.com/santhosh-tekuri/jsonschema/v6 v6.0.1 // indirect
 	github.com/sirupsen/logrus v1.10.1 // indirect
 	github.com/xhit/go-str2duration/v2 v2.1.0 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.4 // indirect
