@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
+	"labs/probe":    {"internal/wire"},
 
 	"lessons/content": {},
 	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},

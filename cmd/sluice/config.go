@@ -35,6 +35,8 @@ type cli struct {
 	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
 	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
 	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
+	Health  healthCommand  `cmd:"" help:"Ask a gateway on this machine whether it is well, for the health checks of containers."`
+	Probe   probeCommand   `cmd:"" help:"Test a WebSocket server of your own on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

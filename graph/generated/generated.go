@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/internal/wire"
+	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/lessons"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -38,6 +39,7 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Query() QueryResolver
 	Subscription() SubscriptionResolver
+	WebSocketService() WebSocketServiceResolver
 }
 
 type DirectiveRoot struct {
@@ -293,22 +295,23 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		Bridges      func(childComplexity int) int
-		CurrentTime  func(childComplexity int) int
-		Demos        func(childComplexity int) int
-		Echo         func(childComplexity int, text string) int
-		Fail         func(childComplexity int, code *string) int
-		GatewayStats func(childComplexity int) int
-		Hello        func(childComplexity int) int
-		LabSession   func(childComplexity int, id string) int
-		Lesson       func(childComplexity int, slug string) int
-		Lessons      func(childComplexity int, phase *int, first int, after *string) int
-		MockState    func(childComplexity int, session *string) int
-		MockVerdict  func(childComplexity int, session *string) int
-		Phases       func(childComplexity int) int
-		Presence     func(childComplexity int, room string) int
-		RoomHistory  func(childComplexity int, room string, last int, before *string) int
-		Slow         func(childComplexity int, ms int) int
+		Bridges        func(childComplexity int) int
+		CurrentTime    func(childComplexity int) int
+		Demos          func(childComplexity int) int
+		Echo           func(childComplexity int, text string) int
+		Fail           func(childComplexity int, code *string) int
+		GatewayStats   func(childComplexity int) int
+		Hello          func(childComplexity int) int
+		LabSession     func(childComplexity int, id string) int
+		Lesson         func(childComplexity int, slug string) int
+		Lessons        func(childComplexity int, phase *int, first int, after *string) int
+		MockState      func(childComplexity int, session *string) int
+		MockVerdict    func(childComplexity int, session *string) int
+		Phases         func(childComplexity int) int
+		Presence       func(childComplexity int, room string) int
+		PublicServices func(childComplexity int) int
+		RoomHistory    func(childComplexity int, room string, last int, before *string) int
+		Slow           func(childComplexity int, ms int) int
 	}
 
 	Question struct {
@@ -408,6 +411,15 @@ type ComplexityRoot struct {
 		RedisStreamEntries   func(childComplexity int, stream string, after *string) int
 		TimeUpdates          func(childComplexity int, intervalMs int) int
 		WireEvents           func(childComplexity int, session string, after *string) int
+	}
+
+	WebSocketService struct {
+		Description func(childComplexity int, locale model.Locale) int
+		Features    func(childComplexity int) int
+		Latency     func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Reliability func(childComplexity int) int
+		URL         func(childComplexity int) int
 	}
 
 	WireBytes struct {
@@ -581,6 +593,7 @@ type QueryResolver interface {
 	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
 	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
 	Presence(ctx context.Context, room string) ([]presence.Member, error)
+	PublicServices(ctx context.Context) ([]labs.PublicService, error)
 }
 type SubscriptionResolver interface {
 	TimeUpdates(ctx context.Context, intervalMs int) (<-chan time.Time, error)
@@ -596,6 +609,9 @@ type SubscriptionResolver interface {
 	LessonEvents(ctx context.Context, session *string, lesson *string, after *string) (<-chan model.LessonEvent, error)
 	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
 	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
+}
+type WebSocketServiceResolver interface {
+	Description(ctx context.Context, obj *labs.PublicService, locale model.Locale) (string, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -1849,6 +1865,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Presence(childComplexity, args["room"].(string)), true
+	case "Query.publicServices":
+		if e.ComplexityRoot.Query.PublicServices == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.PublicServices(childComplexity), true
 	case "Query.roomHistory":
 		if e.ComplexityRoot.Query.RoomHistory == nil {
 			break
@@ -2339,6 +2361,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.WireEvents(childComplexity, args["session"].(string), args["after"].(*string)), true
+
+	case "WebSocketService.description":
+		if e.ComplexityRoot.WebSocketService.Description == nil {
+			break
+		}
+
+		args, err := ec.field_WebSocketService_description_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.WebSocketService.Description(childComplexity, args["locale"].(model.Locale)), true
+	case "WebSocketService.features":
+		if e.ComplexityRoot.WebSocketService.Features == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Features(childComplexity), true
+	case "WebSocketService.latency":
+		if e.ComplexityRoot.WebSocketService.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Latency(childComplexity), true
+	case "WebSocketService.name":
+		if e.ComplexityRoot.WebSocketService.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Name(childComplexity), true
+	case "WebSocketService.reliability":
+		if e.ComplexityRoot.WebSocketService.Reliability == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Reliability(childComplexity), true
+	case "WebSocketService.url":
+		if e.ComplexityRoot.WebSocketService.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.URL(childComplexity), true
 
 	case "WireBytes.hex":
 		if e.ComplexityRoot.WireBytes.Hex == nil {
@@ -4515,6 +4579,44 @@ enum Overflow {
   KEEP_LATEST
 }
 `, BuiltIn: false},
+	{Name: "../services.graphqls", Input: `extend type Query {
+  """
+  Public WebSocket servers of others, in the order in which to try them. A page
+  connects to them by itself: the gateway never does, so it does not know
+  whether they answer at present.
+  """
+  publicServices: [WebSocketService!]!
+}
+
+"A WebSocket server on the internet that is open to everybody."
+type WebSocketService {
+  "What people call it. No two services share a name."
+  name: String!
+  "Where to connect, ` + "`" + `wss://…` + "`" + `."
+  url: String!
+  "What it is, in one line."
+  description(
+    "The language of the text."
+    locale: Locale! = EN
+  ): String!
+  "What it can be used for, as words such as ` + "`" + `echo` + "`" + ` or ` + "`" + `broadcasting` + "`" + `."
+  features: [String!]!
+  "How often it was found to answer, in the judgement of the course's authors."
+  reliability: ServiceLevel!
+  "How long its answers take, in their judgement. ` + "`" + `LOW` + "`" + ` is the quickest."
+  latency: ServiceLevel!
+}
+
+"How much there is of something."
+enum ServiceLevel {
+  "Little."
+  LOW
+  "Neither little nor much."
+  MEDIUM
+  "Much."
+  HIGH
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
@@ -5052,6 +5154,24 @@ func (ec *executionContext) childFields_StreamField(ctx context.Context, field g
 		return ec.fieldContext_StreamField_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type StreamField", field.Name)
+}
+
+func (ec *executionContext) childFields_WebSocketService(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_WebSocketService_name(ctx, field)
+	case "url":
+		return ec.fieldContext_WebSocketService_url(ctx, field)
+	case "description":
+		return ec.fieldContext_WebSocketService_description(ctx, field)
+	case "features":
+		return ec.fieldContext_WebSocketService_features(ctx, field)
+	case "reliability":
+		return ec.fieldContext_WebSocketService_reliability(ctx, field)
+	case "latency":
+		return ec.fieldContext_WebSocketService_latency(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WebSocketService", field.Name)
 }
 
 func (ec *executionContext) childFields_WireBytes(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -6173,6 +6293,20 @@ func (ec *executionContext) field_Subscription_wireEvents_args(ctx context.Conte
 		return nil, err
 	}
 	args["after"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_WebSocketService_description_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (model.Locale, error) {
+			return ec.unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
 	return args, nil
 }
 
@@ -11301,6 +11435,38 @@ func (ec *executionContext) fieldContext_Query_presence(ctx context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_publicServices(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_publicServices(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().PublicServices(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []labs.PublicService) graphql.Marshaler {
+			return ec.marshalNWebSocketService2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicServiceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_publicServices(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WebSocketService(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -13235,6 +13401,165 @@ func (ec *executionContext) fieldContext_Subscription_presenceUpdates(ctx contex
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _WebSocketService_name(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_url(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_url(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_url(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_description(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_description(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.WebSocketService().Description(ctx, obj, fc.Args["locale"].(model.Locale))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_description(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WebSocketService",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_WebSocketService_description_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WebSocketService_features(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_features(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Features, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_features(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_reliability(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_reliability(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reliability, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v labs.Level) graphql.Marshaler {
+			return ec.marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_reliability(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type ServiceLevel does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_latency(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v labs.Level) graphql.Marshaler {
+			return ec.marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type ServiceLevel does not have child fields"))
 }
 
 func (ec *executionContext) _WireBytes_kept(ctx context.Context, field graphql.CollectedField, obj *model.WireBytes) (ret graphql.Marshaler) {
@@ -19489,6 +19814,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "publicServices":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_publicServices(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -20197,6 +20544,102 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
+}
+
+var webSocketServiceImplementors = []string{"WebSocketService"}
+
+func (ec *executionContext) _WebSocketService(ctx context.Context, sel ast.SelectionSet, obj *labs.PublicService) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, webSocketServiceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WebSocketService")
+		case "name":
+			out.Values[i] = ec._WebSocketService_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "url":
+			out.Values[i] = ec._WebSocketService_url(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "description":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._WebSocketService_description(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "features":
+			out.Values[i] = ec._WebSocketService_features(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reliability":
+			out.Values[i] = ec._WebSocketService_reliability(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "latency":
+			out.Values[i] = ec._WebSocketService_latency(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
 }
 
 var wireBytesImplementors = []string{"WireBytes"}
@@ -22289,6 +22732,36 @@ func (ec *executionContext) unmarshalNSendRawRequestInput2githubᚗcomᚋsluice�
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx context.Context, v any) (labs.Level, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx context.Context, sel ast.SelectionSet, v labs.Level) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel = map[string]labs.Level{
+		"LOW":    labs.Low,
+		"MEDIUM": labs.Medium,
+		"HIGH":   labs.High,
+	}
+	marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel = map[labs.Level]string{
+		labs.Low:    "LOW",
+		labs.Medium: "MEDIUM",
+		labs.High:   "HIGH",
+	}
+)
+
 func (ec *executionContext) marshalNSource2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSource(ctx context.Context, sel ast.SelectionSet, v lessons.Source) graphql.Marshaler {
 	return ec._Source(ctx, sel, &v)
 }
@@ -22436,6 +22909,26 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 func (ec *executionContext) unmarshalNSubmitAnswerInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSubmitAnswerInput(ctx context.Context, v any) (model.SubmitAnswerInput, error) {
 	res, err := ec.unmarshalInputSubmitAnswerInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNWebSocketService2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicService(ctx context.Context, sel ast.SelectionSet, v labs.PublicService) graphql.Marshaler {
+	return ec._WebSocketService(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWebSocketService2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicServiceᚄ(ctx context.Context, sel ast.SelectionSet, v []labs.PublicService) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWebSocketService2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicService(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx context.Context, sel ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
