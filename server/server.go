@@ -4,7 +4,8 @@
 //	                     events; WebSocket, both subprotocols
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
-//	/echo                the echo server to practise with; a WebSocket on / is one, too
+//	/echo …              practice servers; a WebSocket on / is an echo server, too
+//	/lab/<id>/…          the practice servers of a lab session, and /graphql, watched
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
@@ -37,7 +38,9 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/sessions"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -64,6 +67,11 @@ type Limits struct {
 	WebSocket   gqlws.Config // its limits alone
 	EchoBytes   int64        // of a message to the echo server [1 MiB]
 
+	LabBytes                           int64         // of a message to a lab session [128 KiB]
+	LabConnections, LabRate            int           // of one lab session [4, 100 messages a second]
+	LabLife                            time.Duration // of one that is not used [30 min]
+	LabSessions, LabSessionsPerAddress int           // at once [500, 20]
+
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
 	PublishPerSecond      int // mutations of one address
@@ -78,7 +86,8 @@ type Server struct {
 	access    *Access
 	clients   *clients
 	sockets   *gqlws.Transport
-	echo      *labs.Echo
+	public    *sessions.Servers // for those who practise without a session
+	labs      *sessions.Sessions
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
@@ -107,14 +116,16 @@ func New(cfg Config) (*Server, error) {
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
-	s.echo = s.newEcho(cfg)
-	echo := s.access.guard(s.clients.identify(s.echo), s.refusals.add)
+	s.newLabs(cfg)
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
-	s.mux.Handle("/echo", echo)
-	pages := http.NotFoundHandler()
+	for _, name := range s.public.Names() {
+		s.mux.Handle("/"+name, s.practice(s.public))
+	}
+	s.mux.Handle(sessions.Path, s.access.guardHost(s.clients.identify(s.labs), s.refusals.add))
+	echo, pages := s.practice(s.public.Echo), http.NotFoundHandler()
 	if cfg.Pages != nil {
 		pages = s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add)
 	}
@@ -134,16 +145,45 @@ func New(cfg Config) (*Server, error) {
 // echo server to take.
 const echoOnLoopback = 16 << 20
 
-func (s *Server) newEcho(cfg Config) *labs.Echo {
+// newLabs makes the practice servers: those for everybody, and the sessions.
+func (s *Server) newLabs(cfg Config) {
 	ws := s.sockets.Config()
-	echo := labs.EchoConfig{DoorConfig: labs.DoorConfig{
-		MessageBytes: cfg.Limits.EchoBytes, PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
+	door := labs.DoorConfig{
+		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
-	}}
-	if cfg.Access.loopback {
-		echo.MaxMessageBytes = echoOnLoopback
 	}
-	return labs.NewEcho(echo)
+	public := sessions.Env{Door: door}
+	public.Door.MessageBytes = cfg.Limits.EchoBytes
+	if cfg.Access.loopback {
+		public.MaxMessageBytes = echoOnLoopback
+	}
+	s.public = sessions.NewServers(public)
+	door.MessageBytes = cfg.Limits.LabBytes
+	s.labs = sessions.New(sessions.Config{
+		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
+		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
+		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, PublicOpen: cfg.Access.loopback,
+		Cursor: func(one *sessions.Session, p live.Position) string {
+			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
+		},
+		HTTPServer: s.HTTPServer,
+	})
+	cfg.Resolver.Labs = s.labs
+}
+
+// practice puts what stands before a practice server without a session.
+func (s *Server) practice(h http.Handler) http.Handler {
+	return s.access.guard(s.clients.identify(h), s.refusals.add)
+}
+
+// Practice is a practice server alone, on every path: one of the course's ports.
+// nil: there is none by that name.
+func (s *Server) Practice(name string) http.Handler {
+	h := s.public.Named(name)
+	if h == nil {
+		return nil
+	}
+	return s.bounded(s.practice(h))
 }
 
 // bounded is what stands before every door.
@@ -179,12 +219,16 @@ func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.grap
 func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 
 // Shutdown drains the gateway, unless that has been done, and waits for its
-// sockets and streams, as gqlws.Transport.Shutdown does. The echo server's
-// sockets are told to leave now.
+// sockets and streams, as gqlws.Transport.Shutdown does. The practice servers'
+// sockets are told to leave now, and the lab sessions end.
 func (s *Server) Shutdown(ctx context.Context) error {
-	echo := make(chan error, 1)
-	go func() { echo <- s.echo.Shutdown(ctx) }()
-	return errors.Join(s.sockets.Shutdown(ctx), <-echo)
+	practice := make(chan error, 1)
+	go func() {
+		err := s.public.Shutdown(ctx)
+		s.labs.Close()
+		practice <- err
+	}()
+	return errors.Join(s.sockets.Shutdown(ctx), <-practice)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
