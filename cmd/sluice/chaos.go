@@ -14,12 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -60,7 +58,7 @@ type chaosCommand struct {
 	Quiet bool `help:"Print no faults, only the start and the summary." group:"Output"`
 	JSON  bool `help:"Print one JSON object a line." name:"json" group:"Output"`
 
-	Command []string `arg:"" optional:"" passthrough:"" help:"Run this command, with CHAOS_URL in its environment, and end with its status. Write -- before it."`
+	Command []string `arg:"" optional:"" help:"A command to run, behind --, with the server's address in CHAOS_URL. Its status is that of the command."`
 }
 
 // Help is what --help says besides the flags.
@@ -72,7 +70,11 @@ Example: sluice chaos --upstream ws://127.0.0.1:8080/graphql --seed 4711 -- npm 
 
 // run implements command.
 func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	s, err := c.server()
+	access, err := server.NewAccess(true, nil, nil)
+	if err != nil {
+		return err
+	}
+	s, err := c.server(access)
 	if err != nil {
 		return err
 	}
@@ -99,7 +101,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	var work sync.WaitGroup
 	background, stop := context.WithCancel(ctx)
 	failed := make(chan error, 1)
-	web := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	web := &http.Server{Handler: onlyHere(access, s), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	work.Go(func() {
 		if err := web.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -118,7 +120,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		return nil
 	})
 	if len(c.Command) > 0 {
-		return c.wrap(ctx, target, stdout, stderr)
+		return wrap(ctx, c.Command, "CHAOS_URL="+target, stdout, stderr)
 	}
 	select {
 	case <-ctx.Done():
@@ -129,7 +131,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 }
 
 // server makes the server with the faults of the defaults, the file and the flags.
-func (c *chaosCommand) server() (s *chaos.Server, err error) {
+func (c *chaosCommand) server(access *server.Access) (s *chaos.Server, err error) {
 	if c.Seed < 0 || c.Seed > chaos.MaxSeed {
 		return nil, fmt.Errorf("--seed %d is not accepted: a number from 1 to %d", c.Seed, chaos.MaxSeed)
 	}
@@ -139,10 +141,6 @@ func (c *chaosCommand) server() (s *chaos.Server, err error) {
 	}
 	if !isLoopback(host) {
 		return nil, fmt.Errorf("--addr %s can be reached from other machines: faults are for this one, such as 127.0.0.1:9997", c.Addr)
-	}
-	access, err := server.NewAccess(true, nil, nil)
-	if err != nil {
-		return nil, err
 	}
 	cfg := chaos.Config{Seed: c.Seed, Door: labs.DoorConfig{CheckOrigin: access.AllowOrigin}}
 	if c.Upstream == "" {
@@ -161,6 +159,18 @@ func (c *chaosCommand) server() (s *chaos.Server, err error) {
 	}
 	_, err = s.Configure(c.patch())
 	return s, err
+}
+
+// onlyHere refuses names that are not this machine's: a page elsewhere may have
+// one that leads here (DNS rebinding), and the proxy says Host anew.
+func onlyHere(access *server.Access, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !access.AllowHost(r) {
+			http.Error(w, fmt.Sprintf("%q is not a name of this machine: use 127.0.0.1 or localhost.", r.Host), http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func faultsFile(path string) (map[string]any, error) {
@@ -251,34 +261,6 @@ func (c *chaosCommand) partitions(ctx context.Context, s *chaos.Server) {
 			return
 		}
 	}
-}
-
-// wrap runs the command to its end. When ctx ends it is asked to end, too.
-func (c *chaosCommand) wrap(ctx context.Context, target string, stdout, stderr io.Writer) error {
-	args := c.Command
-	if args[0] == "--" {
-		args = args[1:]
-	}
-	if len(args) == 0 {
-		return errors.New("there is no command behind --")
-	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, stderr
-	cmd.Env = append(os.Environ(), "CHAOS_URL="+target)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.Is(err, context.Canceled): // it was asked to end, and ended well
-		return nil
-	case !errors.As(err, &exit):
-		return err
-	}
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return exitError(128 + int(status.Signal()))
-	}
-	return exitError(exit.ExitCode())
 }
 
 // chaosReport prints what happens. Its methods are called one after the other.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/server"
 )
 
 // faultsOf are those that the command line asks for.
@@ -26,7 +28,11 @@ func faultsOf(t *testing.T, args ...string) (chaos.Faults, error) {
 	if err != nil {
 		return chaos.Faults{}, err
 	}
-	s, err := command.(*chaosCommand).server()
+	access, err := server.NewAccess(true, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := command.(*chaosCommand).server(access)
 	if err != nil {
 		return chaos.Faults{}, err
 	}
@@ -138,6 +144,10 @@ func TestChaosPrintsEachFault(t *testing.T) {
 			defer conn.Close()
 			if err := conn.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 				t.Fatal(err)
+			}
+			header := http.Header{"Host": {"evil.example"}}
+			if _, response, err := websocket.DefaultDialer.Dial("ws://"+strings.TrimSpace(string(addr)), header); err == nil || response == nil || response.StatusCode != http.StatusForbidden {
+				t.Errorf("under another name: %v, %v", response, err)
 			}
 			if _, message, err := conn.ReadMessage(); err != nil || string(message) == "hello" {
 				t.Errorf("came back as %q, %v", message, err)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -22,6 +23,7 @@ type Env struct {
 type Servers struct {
 	Echo    *labs.Echo
 	Deflate *labs.Echo // an echo server that accepts compression
+	Chaos   *chaos.Server
 
 	mux   *http.ServeMux
 	names []string
@@ -42,6 +44,7 @@ func NewServers(env Env) *Servers {
 	s.mux.Handle("/{$}", s.Echo)
 	echo.Deflate = true
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
+	s.Chaos = add(s, "chaos", chaos.New(chaos.Config{Door: env.Door}))
 	return s
 }
 
