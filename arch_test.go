@@ -43,8 +43,9 @@ var arrows = map[string][]string{
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
-	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/mock":     {"internal/wire", "labs"},
+	"labs/chaos":    {"internal/wire", "labs"},
+	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
