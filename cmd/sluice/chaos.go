@@ -30,11 +30,13 @@ import (
 // chaosCommand runs the chaos server, or the chaos proxy before a server of the
 // user's, alone or around a command.
 type chaosCommand struct {
-	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:9997" group:"Where"`
-	AddrFile string `help:"Write the address that was really opened to this file." placeholder:"FILE" group:"Where"`
-	Upstream string `help:"Pass connections on to this server, such as ws://127.0.0.1:8080/graphql. Without it the messages come back." placeholder:"URL" group:"Where"`
-	Seed     int64  `help:"Draw the same faults again. Without it a seed is drawn and printed." placeholder:"N" group:"Which faults"`
-	Faults   string `help:"Read faults from this YAML or JSON file; flags beat it." type:"existingfile" placeholder:"FILE" group:"Which faults"`
+	Addr      string   `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:9997" group:"Where"`
+	AddrFile  string   `help:"Write the address that was really opened to this file." placeholder:"FILE" group:"Where"`
+	Origins   []string `help:"Pages that may connect to the echo, such as https://app.example. Pages of this machine may." name:"origin" placeholder:"ORIGIN" group:"Where"`
+	Anonymous bool     `help:"Let clients of other machines in." group:"Where"`
+	Upstream  string   `help:"Pass connections on to this server, such as ws://127.0.0.1:8080/graphql. Without it the messages come back." placeholder:"URL" group:"Where"`
+	Seed      int64    `help:"Draw the same faults again. Without it a seed is drawn and printed." placeholder:"N" group:"Which faults"`
+	Faults    string   `help:"Read faults from this YAML or JSON file; flags beat it." type:"existingfile" placeholder:"FILE" group:"Which faults"`
 
 	Direction     *string    `help:"Whose messages the faults act on: toClient, toServer or both. Default: toClient." enum:"toClient,toServer,both" group:"Which faults"`
 	Cut           *share     `help:"Share of the connections that are reset. Default: 5%." placeholder:"SHARE" group:"Which faults"`
@@ -70,7 +72,7 @@ Example: sluice chaos --upstream ws://127.0.0.1:8080/graphql --seed 4711 -- npm 
 
 // run implements command.
 func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	access, err := server.NewAccess(true, nil, nil)
+	access, err := c.access()
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	var work sync.WaitGroup
 	background, stop := context.WithCancel(ctx)
 	failed := make(chan error, 1)
-	web := &http.Server{Handler: onlyHere(access, s), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	web := &http.Server{Handler: c.known(access, s), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	work.Go(func() {
 		if err := web.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -130,17 +132,26 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	}
 }
 
-// server makes the server with the faults of the defaults, the file and the flags.
-func (c *chaosCommand) server(access *server.Access) (s *chaos.Server, err error) {
-	if c.Seed < 0 || c.Seed > chaos.MaxSeed {
-		return nil, fmt.Errorf("--seed %d is not accepted: a number from 1 to %d", c.Seed, chaos.MaxSeed)
-	}
+// access says who may come.
+func (c *chaosCommand) access() (*server.Access, error) {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("--addr %q is not of the form host:port, such as 127.0.0.1:9997", c.Addr)
 	}
-	if !isLoopback(host) {
-		return nil, fmt.Errorf("--addr %s can be reached from other machines: faults are for this one, such as 127.0.0.1:9997", c.Addr)
+	if !isLoopback(host) && !c.Anonymous {
+		return nil, fmt.Errorf("--addr %s can be reached from other machines, and whoever comes is let in: say so with --anonymous", c.Addr)
+	}
+	access, err := server.NewAccess(isLoopback(host), c.Origins, nil)
+	if err != nil {
+		return nil, wrong("--origin", err)
+	}
+	return access, nil
+}
+
+// server makes the server with the faults of the defaults, the file and the flags.
+func (c *chaosCommand) server(access *server.Access) (s *chaos.Server, err error) {
+	if c.Seed < 0 || c.Seed > chaos.MaxSeed {
+		return nil, fmt.Errorf("--seed %d is not accepted: a number from 1 to %d", c.Seed, chaos.MaxSeed)
 	}
 	cfg := chaos.Config{Seed: c.Seed, Door: labs.DoorConfig{CheckOrigin: access.AllowOrigin}}
 	if c.Upstream == "" {
@@ -161,11 +172,11 @@ func (c *chaosCommand) server(access *server.Access) (s *chaos.Server, err error
 	return s, err
 }
 
-// onlyHere refuses names that are not this machine's: a page elsewhere may have
-// one that leads here (DNS rebinding), and the proxy says Host anew.
-func onlyHere(access *server.Access, next http.Handler) http.Handler {
+// known refuses names that are not this machine's: a page elsewhere may have one
+// that leads here (DNS rebinding), and the proxy says Host anew.
+func (c *chaosCommand) known(access *server.Access, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !access.AllowHost(r) {
+		if !c.Anonymous && !access.AllowHost(r) {
 			http.Error(w, fmt.Sprintf("%q is not a name of this machine: use 127.0.0.1 or localhost.", r.Host), http.StatusForbidden)
 			return
 		}

@@ -18,7 +18,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/sluice-gateway/sluice/labs/chaos"
-	"github.com/sluice-gateway/sluice/server"
 )
 
 // faultsOf are those that the command line asks for.
@@ -28,9 +27,9 @@ func faultsOf(t *testing.T, args ...string) (chaos.Faults, error) {
 	if err != nil {
 		return chaos.Faults{}, err
 	}
-	access, err := server.NewAccess(true, nil, nil)
+	access, err := command.(*chaosCommand).access()
 	if err != nil {
-		t.Fatal(err)
+		return chaos.Faults{}, err
 	}
 	s, err := command.(*chaosCommand).server(access)
 	if err != nil {
@@ -74,7 +73,8 @@ func TestChaosSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--latency-time", "1s..20s"}, "latency.maxMs 20000 is not accepted: milliseconds from 1000 to 10000"},
 		{[]string{"--seed=-1"}, "--seed -1 is not accepted: a number from 1 to 2147483647"},
 		{[]string{"--direction", "up"}, `"toClient","toServer","both"`},
-		{[]string{"--addr", ":9997"}, "faults are for this one"},
+		{[]string{"--addr", ":9997"}, "say so with --anonymous"},
+		{[]string{"--origin", "app"}, "--origin"},
 		{[]string{"--upstream", "http://x"}, "--upstream"},
 		{[]string{"--faults", file}, "cut.rate 5 is not accepted: a share from 0 to 1"},
 		{[]string{"--partition", "2m"}, "partition.durationMs 120000"},

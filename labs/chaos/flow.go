@@ -33,6 +33,7 @@ type flow struct {
 	message *unit  // that has begun and has not ended
 	yielded bool   // the last message lets the next one go first
 	unit    *unit  // that the present frame belongs to
+	begun   *item  // a header, to be written with what of its payload came along
 	chunk   [16 << 10]byte
 
 	// Of the goroutine that writes.
@@ -115,6 +116,10 @@ func (f *flow) take(chunk []byte) bool {
 		}
 	}
 	f.partial = append(f.partial, chunk[at:]...)
+	if it := f.begun; it != nil {
+		f.begun = nil
+		return f.queue.put(*it, f.line.done)
+	}
 	return true
 }
 
@@ -167,7 +172,16 @@ func (f *flow) part(p wire.Part, raw []byte) bool {
 		}
 		return true
 	}
-	return f.queue.put(item{unit: u, raw: raw, first: begins, last: last, frameEnds: p.Last}, f.line.done)
+	it := item{unit: u, raw: raw, first: begins, last: last, frameEnds: p.Last}
+	if p.First && !p.Last {
+		f.begun = &it
+		return true
+	}
+	if f.begun != nil {
+		it.raw, it.first = append(f.begun.raw, raw...), f.begun.first
+		f.begun = nil
+	}
+	return f.queue.put(it, f.line.done)
 }
 
 // begin makes the unit of a frame that continues none, and draws for it.
