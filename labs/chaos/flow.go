@@ -178,7 +178,7 @@ func (f *flow) part(p wire.Part, raw []byte) bool {
 		return true
 	}
 	if f.begun != nil {
-		it.raw, it.first = append(f.begun.raw, raw...), f.begun.first
+		it.raw, it.first = slices.Concat(f.begun.raw, raw), f.begun.first
 		f.begun = nil
 	}
 	return f.queue.put(it, f.line.done)
