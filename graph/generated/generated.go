@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/lessons"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -64,6 +65,100 @@ type ComplexityRoot struct {
 		Name  func(childComplexity int) int
 		Since func(childComplexity int) int
 		State func(childComplexity int) int
+	}
+
+	ChaosByte struct {
+		At   func(childComplexity int) int
+		From func(childComplexity int) int
+		To   func(childComplexity int) int
+	}
+
+	ChaosCloseCode struct {
+		Code func(childComplexity int) int
+		Rate func(childComplexity int) int
+	}
+
+	ChaosCorruption struct {
+		BreakUTF8 func(childComplexity int) int
+		Rate      func(childComplexity int) int
+	}
+
+	ChaosCount struct {
+		Fault func(childComplexity int) int
+		Times func(childComplexity int) int
+	}
+
+	ChaosCut struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosDuplication struct {
+		Rate func(childComplexity int) int
+	}
+
+	ChaosEvent struct {
+		At         func(childComplexity int) int
+		Byte       func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		DelayMs    func(childComplexity int) int
+		Direction  func(childComplexity int) int
+		Fault      func(childComplexity int) int
+		Message    func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Run        func(childComplexity int) int
+		What       func(childComplexity int) int
+	}
+
+	ChaosFaults struct {
+		CloseCode   func(childComplexity int) int
+		Corruption  func(childComplexity int) int
+		Cut         func(childComplexity int) int
+		Direction   func(childComplexity int) int
+		Duplication func(childComplexity int) int
+		HalfOpen    func(childComplexity int) int
+		Latency     func(childComplexity int) int
+		Partition   func(childComplexity int) int
+		Reordering  func(childComplexity int) int
+		Throttling  func(childComplexity int) int
+	}
+
+	ChaosHalfOpen struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosLatency struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosPartition struct {
+		DurationMs func(childComplexity int) int
+	}
+
+	ChaosReordering struct {
+		Rate     func(childComplexity int) int
+		WithinMs func(childComplexity int) int
+	}
+
+	ChaosState struct {
+		Connections func(childComplexity int) int
+		Counts      func(childComplexity int) int
+		Cursor      func(childComplexity int) int
+		Faults      func(childComplexity int) int
+		Open        func(childComplexity int) int
+		Run         func(childComplexity int) int
+		Seed        func(childComplexity int) int
+		SilentUntil func(childComplexity int) int
+	}
+
+	ChaosThrottling struct {
+		BytesPerSecond func(childComplexity int) int
 	}
 
 	Choice struct {
@@ -243,11 +338,13 @@ type ComplexityRoot struct {
 
 	Mutation struct {
 		AppendRedisStream func(childComplexity int, input model.AppendRedisStreamInput) int
+		ConfigureChaos    func(childComplexity int, session *string, input model.ChaosInput) int
 		CreateRoom        func(childComplexity int) int
 		ExtendLab         func(childComplexity int, id string) int
 		ForgetLab         func(childComplexity int, id string) int
 		PublishMqtt       func(childComplexity int, input model.PublishMQTTInput) int
 		PublishRedis      func(childComplexity int, input model.PublishRedisInput) int
+		ReplayChaos       func(childComplexity int, session *string, seed *int) int
 		SendMessage       func(childComplexity int, input model.SendMessageInput) int
 		SendRawFrames     func(childComplexity int, input model.SendRawFramesInput) int
 		SendRawRequest    func(childComplexity int, input model.SendRawRequestInput) int
@@ -255,6 +352,8 @@ type ComplexityRoot struct {
 		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
 		StartLab          func(childComplexity int, lesson *string, learner *string) int
+		StartPartition    func(childComplexity int, session *string, durationMs *int) int
+		StopChaos         func(childComplexity int, session *string) int
 		SubmitAnswer      func(childComplexity int, input model.SubmitAnswerInput) int
 	}
 
@@ -296,6 +395,7 @@ type ComplexityRoot struct {
 
 	Query struct {
 		Bridges        func(childComplexity int) int
+		Chaos          func(childComplexity int, session *string) int
 		CurrentTime    func(childComplexity int) int
 		Demos          func(childComplexity int) int
 		Echo           func(childComplexity int, text string) int
@@ -399,6 +499,7 @@ type ComplexityRoot struct {
 
 	Subscription struct {
 		BridgeStateChanges   func(childComplexity int) int
+		ChaosEvents          func(childComplexity int, session *string, after *string) int
 		Countdown            func(childComplexity int, from int, intervalMs int) int
 		Failing              func(childComplexity int, after int) int
 		GatewayStats         func(childComplexity int, intervalMs int) int
@@ -567,6 +668,10 @@ type MutationResolver interface {
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
 	AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error)
+	ConfigureChaos(ctx context.Context, session *string, input model.ChaosInput) (model.ChaosState, error)
+	StartPartition(ctx context.Context, session *string, durationMs *int) (model.ChaosState, error)
+	StopChaos(ctx context.Context, session *string) (model.ChaosState, error)
+	ReplayChaos(ctx context.Context, session *string, seed *int) (model.ChaosState, error)
 	StartLab(ctx context.Context, lesson *string, learner *string) (model.LabSession, error)
 	ExtendLab(ctx context.Context, id string) (model.LabSession, error)
 	ForgetLab(ctx context.Context, id string) (bool, error)
@@ -583,6 +688,7 @@ type QueryResolver interface {
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
+	Chaos(ctx context.Context, session *string) (model.ChaosState, error)
 	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 	LabSession(ctx context.Context, id string) (*model.LabSession, error)
@@ -604,6 +710,7 @@ type SubscriptionResolver interface {
 	RedisMessages(ctx context.Context, channel string) (<-chan model.RedisMessage, error)
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
 	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
+	ChaosEvents(ctx context.Context, session *string, after *string) (<-chan model.ChaosEvent, error)
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
 	WireEvents(ctx context.Context, session string, after *string) (<-chan model.WireEvent, error)
 	LessonEvents(ctx context.Context, session *string, lesson *string, after *string) (<-chan model.LessonEvent, error)
@@ -710,6 +817,332 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "ChaosByte.at":
+		if e.ComplexityRoot.ChaosByte.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.At(childComplexity), true
+	case "ChaosByte.from":
+		if e.ComplexityRoot.ChaosByte.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.From(childComplexity), true
+	case "ChaosByte.to":
+		if e.ComplexityRoot.ChaosByte.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.To(childComplexity), true
+
+	case "ChaosCloseCode.code":
+		if e.ComplexityRoot.ChaosCloseCode.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCloseCode.Code(childComplexity), true
+	case "ChaosCloseCode.rate":
+		if e.ComplexityRoot.ChaosCloseCode.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCloseCode.Rate(childComplexity), true
+
+	case "ChaosCorruption.breakUtf8":
+		if e.ComplexityRoot.ChaosCorruption.BreakUTF8 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCorruption.BreakUTF8(childComplexity), true
+	case "ChaosCorruption.rate":
+		if e.ComplexityRoot.ChaosCorruption.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCorruption.Rate(childComplexity), true
+
+	case "ChaosCount.fault":
+		if e.ComplexityRoot.ChaosCount.Fault == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCount.Fault(childComplexity), true
+	case "ChaosCount.times":
+		if e.ComplexityRoot.ChaosCount.Times == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCount.Times(childComplexity), true
+
+	case "ChaosCut.maxMs":
+		if e.ComplexityRoot.ChaosCut.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.MaxMs(childComplexity), true
+	case "ChaosCut.minMs":
+		if e.ComplexityRoot.ChaosCut.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.MinMs(childComplexity), true
+	case "ChaosCut.rate":
+		if e.ComplexityRoot.ChaosCut.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.Rate(childComplexity), true
+
+	case "ChaosDuplication.rate":
+		if e.ComplexityRoot.ChaosDuplication.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosDuplication.Rate(childComplexity), true
+
+	case "ChaosEvent.at":
+		if e.ComplexityRoot.ChaosEvent.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.At(childComplexity), true
+	case "ChaosEvent.byte":
+		if e.ComplexityRoot.ChaosEvent.Byte == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Byte(childComplexity), true
+	case "ChaosEvent.connection":
+		if e.ComplexityRoot.ChaosEvent.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Connection(childComplexity), true
+	case "ChaosEvent.cursor":
+		if e.ComplexityRoot.ChaosEvent.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Cursor(childComplexity), true
+	case "ChaosEvent.delayMs":
+		if e.ComplexityRoot.ChaosEvent.DelayMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.DelayMs(childComplexity), true
+	case "ChaosEvent.direction":
+		if e.ComplexityRoot.ChaosEvent.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Direction(childComplexity), true
+	case "ChaosEvent.fault":
+		if e.ComplexityRoot.ChaosEvent.Fault == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Fault(childComplexity), true
+	case "ChaosEvent.message":
+		if e.ComplexityRoot.ChaosEvent.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Message(childComplexity), true
+	case "ChaosEvent.number":
+		if e.ComplexityRoot.ChaosEvent.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Number(childComplexity), true
+	case "ChaosEvent.run":
+		if e.ComplexityRoot.ChaosEvent.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Run(childComplexity), true
+	case "ChaosEvent.what":
+		if e.ComplexityRoot.ChaosEvent.What == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.What(childComplexity), true
+
+	case "ChaosFaults.closeCode":
+		if e.ComplexityRoot.ChaosFaults.CloseCode == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.CloseCode(childComplexity), true
+	case "ChaosFaults.corruption":
+		if e.ComplexityRoot.ChaosFaults.Corruption == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Corruption(childComplexity), true
+	case "ChaosFaults.cut":
+		if e.ComplexityRoot.ChaosFaults.Cut == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Cut(childComplexity), true
+	case "ChaosFaults.direction":
+		if e.ComplexityRoot.ChaosFaults.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Direction(childComplexity), true
+	case "ChaosFaults.duplication":
+		if e.ComplexityRoot.ChaosFaults.Duplication == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Duplication(childComplexity), true
+	case "ChaosFaults.halfOpen":
+		if e.ComplexityRoot.ChaosFaults.HalfOpen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.HalfOpen(childComplexity), true
+	case "ChaosFaults.latency":
+		if e.ComplexityRoot.ChaosFaults.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Latency(childComplexity), true
+	case "ChaosFaults.partition":
+		if e.ComplexityRoot.ChaosFaults.Partition == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Partition(childComplexity), true
+	case "ChaosFaults.reordering":
+		if e.ComplexityRoot.ChaosFaults.Reordering == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Reordering(childComplexity), true
+	case "ChaosFaults.throttling":
+		if e.ComplexityRoot.ChaosFaults.Throttling == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Throttling(childComplexity), true
+
+	case "ChaosHalfOpen.maxMs":
+		if e.ComplexityRoot.ChaosHalfOpen.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.MaxMs(childComplexity), true
+	case "ChaosHalfOpen.minMs":
+		if e.ComplexityRoot.ChaosHalfOpen.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.MinMs(childComplexity), true
+	case "ChaosHalfOpen.rate":
+		if e.ComplexityRoot.ChaosHalfOpen.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.Rate(childComplexity), true
+
+	case "ChaosLatency.maxMs":
+		if e.ComplexityRoot.ChaosLatency.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.MaxMs(childComplexity), true
+	case "ChaosLatency.minMs":
+		if e.ComplexityRoot.ChaosLatency.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.MinMs(childComplexity), true
+	case "ChaosLatency.rate":
+		if e.ComplexityRoot.ChaosLatency.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.Rate(childComplexity), true
+
+	case "ChaosPartition.durationMs":
+		if e.ComplexityRoot.ChaosPartition.DurationMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosPartition.DurationMs(childComplexity), true
+
+	case "ChaosReordering.rate":
+		if e.ComplexityRoot.ChaosReordering.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosReordering.Rate(childComplexity), true
+	case "ChaosReordering.withinMs":
+		if e.ComplexityRoot.ChaosReordering.WithinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosReordering.WithinMs(childComplexity), true
+
+	case "ChaosState.connections":
+		if e.ComplexityRoot.ChaosState.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Connections(childComplexity), true
+	case "ChaosState.counts":
+		if e.ComplexityRoot.ChaosState.Counts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Counts(childComplexity), true
+	case "ChaosState.cursor":
+		if e.ComplexityRoot.ChaosState.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Cursor(childComplexity), true
+	case "ChaosState.faults":
+		if e.ComplexityRoot.ChaosState.Faults == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Faults(childComplexity), true
+	case "ChaosState.open":
+		if e.ComplexityRoot.ChaosState.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Open(childComplexity), true
+	case "ChaosState.run":
+		if e.ComplexityRoot.ChaosState.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Run(childComplexity), true
+	case "ChaosState.seed":
+		if e.ComplexityRoot.ChaosState.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Seed(childComplexity), true
+	case "ChaosState.silentUntil":
+		if e.ComplexityRoot.ChaosState.SilentUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.SilentUntil(childComplexity), true
+
+	case "ChaosThrottling.bytesPerSecond":
+		if e.ComplexityRoot.ChaosThrottling.BytesPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosThrottling.BytesPerSecond(childComplexity), true
 
 	case "Choice.id":
 		if e.ComplexityRoot.Choice.ID == nil {
@@ -1450,6 +1883,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.AppendRedisStream(childComplexity, args["input"].(model.AppendRedisStreamInput)), true
+	case "Mutation.configureChaos":
+		if e.ComplexityRoot.Mutation.ConfigureChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_configureChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ConfigureChaos(childComplexity, args["session"].(*string), args["input"].(model.ChaosInput)), true
 	case "Mutation.createRoom":
 		if e.ComplexityRoot.Mutation.CreateRoom == nil {
 			break
@@ -1500,6 +1944,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PublishRedis(childComplexity, args["input"].(model.PublishRedisInput)), true
+	case "Mutation.replayChaos":
+		if e.ComplexityRoot.Mutation.ReplayChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_replayChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReplayChaos(childComplexity, args["session"].(*string), args["seed"].(*int)), true
 	case "Mutation.sendMessage":
 		if e.ComplexityRoot.Mutation.SendMessage == nil {
 			break
@@ -1577,6 +2032,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string), args["learner"].(*string)), true
+	case "Mutation.startPartition":
+		if e.ComplexityRoot.Mutation.StartPartition == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startPartition_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartPartition(childComplexity, args["session"].(*string), args["durationMs"].(*int)), true
+	case "Mutation.stopChaos":
+		if e.ComplexityRoot.Mutation.StopChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_stopChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StopChaos(childComplexity, args["session"].(*string)), true
 	case "Mutation.submitAnswer":
 		if e.ComplexityRoot.Mutation.SubmitAnswer == nil {
 			break
@@ -1746,6 +2223,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Bridges(childComplexity), true
+	case "Query.chaos":
+		if e.ComplexityRoot.Query.Chaos == nil {
+			break
+		}
+
+		args, err := ec.field_Query_chaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Chaos(childComplexity, args["session"].(*string)), true
 	case "Query.currentTime":
 		if e.ComplexityRoot.Query.CurrentTime == nil {
 			break
@@ -2229,6 +2717,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.BridgeStateChanges(childComplexity), true
+	case "Subscription.chaosEvents":
+		if e.ComplexityRoot.Subscription.ChaosEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_chaosEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.ChaosEvents(childComplexity, args["session"].(*string), args["after"].(*string)), true
 	case "Subscription.countdown":
 		if e.ComplexityRoot.Subscription.Countdown == nil {
 			break
@@ -2983,6 +3482,16 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAppendRedisStreamInput,
+		ec.unmarshalInputChaosCloseCodeInput,
+		ec.unmarshalInputChaosCorruptionInput,
+		ec.unmarshalInputChaosCutInput,
+		ec.unmarshalInputChaosDuplicationInput,
+		ec.unmarshalInputChaosHalfOpenInput,
+		ec.unmarshalInputChaosInput,
+		ec.unmarshalInputChaosLatencyInput,
+		ec.unmarshalInputChaosPartitionInput,
+		ec.unmarshalInputChaosReorderingInput,
+		ec.unmarshalInputChaosThrottlingInput,
 		ec.unmarshalInputMockKnobsInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
@@ -3336,6 +3845,341 @@ input StreamFieldInput {
   name: String!
   "The value."
   value: String!
+}
+`, BuiltIn: false},
+	{Name: "../chaos.graphqls", Input: `extend type Query {
+  "How a chaos server is set up, and how it stands."
+  chaos("As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session." session: ID): ChaosState!
+}
+
+extend type Mutation {
+  """
+  Sets faults up. What is left out, or null, stays as it is, at any depth. Connections that are open go by it at once. A value out of its bounds is ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `, and then nothing has changed.
+  """
+  configureChaos(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "What is to be different."
+    input: ChaosInput!
+  ): ChaosState!
+  """
+  Silences all connections of a chaos server, both ways, while TCP stays alive. Messages and control frames of that time are lost.
+  """
+  startPartition(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "In milliseconds, 1 to 60,000; null: as the settings say."
+    durationMs: Int
+  ): ChaosState!
+  "Switches every fault off and ends a partition. Times, directions and codes stay for the next time."
+  stopChaos("As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session." session: ID): ChaosState!
+  """
+  Lets the draws begin anew: the same messages then have the same faults again. Connections count from 1 again, those that are open first, in the order of their opening, and so do their messages.
+  """
+  replayChaos(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "1 to 2,147,483,647; null: the same as before."
+    seed: Int
+  ): ChaosState!
+}
+
+extend type Subscription {
+  "What a chaos server does, fault by fault, as it happens. The last 10,000 are kept. It ends with the session."
+  chaosEvents(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "Only what came after this event, and nothing of that twice; without it, what comes from now on."
+    after: Cursor
+  ): ChaosEvent! @shared(resume: "after")
+}
+
+"How a chaos server is set up, and how it stands."
+type ChaosState {
+  "The settings."
+  faults: ChaosFaults!
+  "What the faults are drawn from: the same seed and the same messages have the same faults."
+  seed: Int!
+  "How often the draws have begun: 1, and one more with each ` + "`" + `replayChaos` + "`" + `."
+  run: Int!
+  "How many connections were numbered in this run."
+  connections: Int!
+  "How many are open."
+  open: Int!
+  "When the present partition ends; null: there is none."
+  silentUntil: DateTime
+  "How often each fault has happened, since the server began."
+  counts: [ChaosCount!]!
+  "The cursor of the newest event, for ` + "`" + `chaosEvents(after:)` + "`" + `: it goes on behind all that has happened."
+  cursor: Cursor!
+}
+
+"How often a fault has happened."
+type ChaosCount {
+  "Which."
+  fault: ChaosFault!
+  "How often."
+  times: Int!
+}
+
+"What goes wrong, how often and how much. Rates are shares from 0 to 1."
+type ChaosFaults {
+  "Whose messages corruption, latency, duplication, reordering, throttling and close codes act on. Cuts, half-open connections and partitions concern both."
+  direction: ChaosDirection!
+  "TCP is reset, without a Close frame: the client reports 1006. Drawn once for each connection."
+  cut: ChaosCut!
+  "Exactly one byte of a message becomes another."
+  corruption: ChaosCorruption!
+  "A message is held, and what is behind it waits: the order stays."
+  latency: ChaosLatency!
+  "Silence both ways, when it is started."
+  partition: ChaosPartition!
+  "A message is sent twice."
+  duplication: ChaosDuplication!
+  "A message lets the next one go first."
+  reordering: ChaosReordering!
+  "Bytes pass slowly."
+  throttling: ChaosThrottling!
+  "The server's side is reset; the client's TCP connection stays and is never heard of again. Drawn once for each connection."
+  halfOpen: ChaosHalfOpen!
+  "A Close frame carries another code."
+  closeCode: ChaosCloseCode!
+}
+
+"Resets."
+type ChaosCut {
+  "Share of the connections."
+  rate: Float!
+  "The earliest, in milliseconds after the opening, or after these settings have changed."
+  minMs: Int!
+  "The latest."
+  maxMs: Int!
+}
+
+"Bytes that are changed."
+type ChaosCorruption {
+  "Share of the messages."
+  rate: Float!
+  "Whether text stops being UTF-8, which a strict receiver closes with 1007."
+  breakUtf8: Boolean!
+}
+
+"Delays."
+type ChaosLatency {
+  "Share of the messages."
+  rate: Float!
+  "The shortest, in milliseconds."
+  minMs: Int!
+  "The longest."
+  maxMs: Int!
+}
+
+"Silence."
+type ChaosPartition {
+  "In milliseconds, unless ` + "`" + `startPartition` + "`" + ` says otherwise."
+  durationMs: Int!
+}
+
+"Messages that are sent twice."
+type ChaosDuplication {
+  "Share of the messages."
+  rate: Float!
+}
+
+"Messages that change places."
+type ChaosReordering {
+  "Share of the messages."
+  rate: Float!
+  "For how long one waits for the next, in milliseconds."
+  withinMs: Int!
+}
+
+"A slow line."
+type ChaosThrottling {
+  "0: as fast as it goes."
+  bytesPerSecond: Int!
+}
+
+"Servers that vanish unnoticed."
+type ChaosHalfOpen {
+  "Share of the connections."
+  rate: Float!
+  "The earliest, in milliseconds after the opening, or after these settings have changed."
+  minMs: Int!
+  "The latest."
+  maxMs: Int!
+}
+
+"Close frames with another code."
+type ChaosCloseCode {
+  "Share of the Close frames."
+  rate: Float!
+  "Which code, such as 1006, which is never sent, or 999, which is not defined."
+  code: Int!
+}
+
+"Settings to change. What is left out stays."
+input ChaosInput {
+  "Whose messages corruption, latency, duplication, reordering, throttling and close codes act on."
+  direction: ChaosDirection
+  "TCP is reset, without a Close frame."
+  cut: ChaosCutInput
+  "Exactly one byte of a message becomes another."
+  corruption: ChaosCorruptionInput
+  "A message is held, and what is behind it waits."
+  latency: ChaosLatencyInput
+  "Silence both ways, when it is started."
+  partition: ChaosPartitionInput
+  "A message is sent twice."
+  duplication: ChaosDuplicationInput
+  "A message lets the next one go first."
+  reordering: ChaosReorderingInput
+  "Bytes pass slowly."
+  throttling: ChaosThrottlingInput
+  "The server's side is reset; the client's stays."
+  halfOpen: ChaosHalfOpenInput
+  "A Close frame carries another code."
+  closeCode: ChaosCloseCodeInput
+}
+
+"Resets."
+input ChaosCutInput {
+  "Share of the connections, 0 to 1."
+  rate: Float
+  "The earliest, in milliseconds: 0 to 600,000."
+  minMs: Int
+  "The latest: minMs to 600,000."
+  maxMs: Int
+}
+
+"Bytes that are changed."
+input ChaosCorruptionInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "Whether text stops being UTF-8."
+  breakUtf8: Boolean
+}
+
+"Delays."
+input ChaosLatencyInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "The shortest, in milliseconds: 0 to 10,000."
+  minMs: Int
+  "The longest: minMs to 10,000."
+  maxMs: Int
+}
+
+"Silence."
+input ChaosPartitionInput {
+  "In milliseconds: 1 to 60,000."
+  durationMs: Int
+}
+
+"Messages that are sent twice."
+input ChaosDuplicationInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+}
+
+"Messages that change places."
+input ChaosReorderingInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "For how long one waits for the next, in milliseconds: 1 to 10,000."
+  withinMs: Int
+}
+
+"A slow line."
+input ChaosThrottlingInput {
+  "1 to 1,000,000,000; 0: as fast as it goes."
+  bytesPerSecond: Int
+}
+
+"Servers that vanish unnoticed."
+input ChaosHalfOpenInput {
+  "Share of the connections, 0 to 1."
+  rate: Float
+  "The earliest, in milliseconds: 0 to 600,000."
+  minMs: Int
+  "The latest: minMs to 600,000."
+  maxMs: Int
+}
+
+"Close frames with another code."
+input ChaosCloseCodeInput {
+  "Share of the Close frames, 0 to 1."
+  rate: Float
+  "Which code: 0 to 65,535."
+  code: Int
+}
+
+"A fault that happened."
+type ChaosEvent {
+  "Give it to ` + "`" + `chaosEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "In which run of the draws: 1, and one more with each ` + "`" + `replayChaos` + "`" + `."
+  run: Int!
+  "When it happened."
+  at: DateTime!
+  "Which fault."
+  fault: ChaosFault!
+  "The connection's number in the run, from 1; null: all of them."
+  connection: Int
+  "Which way the message went; BOTH: it concerns the connection."
+  direction: ChaosDirection!
+  "The message's number in its connection and direction, from 1; of a connection's end, that of the last message to the client. Null: a control frame, or no message yet."
+  message: Int
+  "What was done: ` + "`" + `byte 17: 0x61 → 0x71` + "`" + `."
+  what: String!
+  "How long it takes, in milliseconds: of delays, slow lines and partitions."
+  delayMs: Int
+  "The byte that was changed: of corruption."
+  byte: ChaosByte
+}
+
+"A byte that was made another."
+type ChaosByte {
+  "Where in the message's payload, from 0."
+  at: Int!
+  "What it was, 0 to 255."
+  from: Int!
+  "What it became."
+  to: Int!
+}
+
+"Which way faults act."
+enum ChaosDirection {
+  "On what the server sends."
+  TO_CLIENT
+  "On what the client sends."
+  TO_SERVER
+  "Both ways."
+  BOTH
+}
+
+"A kind of fault."
+enum ChaosFault {
+  "TCP was reset."
+  CUT
+  "A byte was changed."
+  CORRUPTION
+  "A message was held."
+  LATENCY
+  "Silence began, or something was lost in it."
+  PARTITION
+  "A message was sent twice."
+  DUPLICATION
+  "A message let the next one go first."
+  REORDERING
+  "Bytes passed slowly."
+  THROTTLING
+  "The server vanished unnoticed."
+  HALF_OPEN
+  "A Close frame got another code."
+  CLOSE_CODE
 }
 `, BuiltIn: false},
 	{Name: "../demos.graphqls", Input: `extend type Query {
@@ -4664,6 +5508,194 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
 }
 
+func (ec *executionContext) childFields_ChaosByte(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_ChaosByte_at(ctx, field)
+	case "from":
+		return ec.fieldContext_ChaosByte_from(ctx, field)
+	case "to":
+		return ec.fieldContext_ChaosByte_to(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosByte", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCloseCode(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCloseCode_rate(ctx, field)
+	case "code":
+		return ec.fieldContext_ChaosCloseCode_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCloseCode", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCorruption(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCorruption_rate(ctx, field)
+	case "breakUtf8":
+		return ec.fieldContext_ChaosCorruption_breakUtf8(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCorruption", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "fault":
+		return ec.fieldContext_ChaosCount_fault(ctx, field)
+	case "times":
+		return ec.fieldContext_ChaosCount_times(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCount", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCut(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCut_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosCut_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosCut_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCut", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosDuplication(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosDuplication_rate(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosDuplication", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ChaosEvent_cursor(ctx, field)
+	case "number":
+		return ec.fieldContext_ChaosEvent_number(ctx, field)
+	case "run":
+		return ec.fieldContext_ChaosEvent_run(ctx, field)
+	case "at":
+		return ec.fieldContext_ChaosEvent_at(ctx, field)
+	case "fault":
+		return ec.fieldContext_ChaosEvent_fault(ctx, field)
+	case "connection":
+		return ec.fieldContext_ChaosEvent_connection(ctx, field)
+	case "direction":
+		return ec.fieldContext_ChaosEvent_direction(ctx, field)
+	case "message":
+		return ec.fieldContext_ChaosEvent_message(ctx, field)
+	case "what":
+		return ec.fieldContext_ChaosEvent_what(ctx, field)
+	case "delayMs":
+		return ec.fieldContext_ChaosEvent_delayMs(ctx, field)
+	case "byte":
+		return ec.fieldContext_ChaosEvent_byte(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosFaults(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "direction":
+		return ec.fieldContext_ChaosFaults_direction(ctx, field)
+	case "cut":
+		return ec.fieldContext_ChaosFaults_cut(ctx, field)
+	case "corruption":
+		return ec.fieldContext_ChaosFaults_corruption(ctx, field)
+	case "latency":
+		return ec.fieldContext_ChaosFaults_latency(ctx, field)
+	case "partition":
+		return ec.fieldContext_ChaosFaults_partition(ctx, field)
+	case "duplication":
+		return ec.fieldContext_ChaosFaults_duplication(ctx, field)
+	case "reordering":
+		return ec.fieldContext_ChaosFaults_reordering(ctx, field)
+	case "throttling":
+		return ec.fieldContext_ChaosFaults_throttling(ctx, field)
+	case "halfOpen":
+		return ec.fieldContext_ChaosFaults_halfOpen(ctx, field)
+	case "closeCode":
+		return ec.fieldContext_ChaosFaults_closeCode(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosFaults", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosHalfOpen(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosHalfOpen_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosHalfOpen_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosHalfOpen_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosHalfOpen", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosLatency(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosLatency_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosLatency_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosLatency_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosLatency", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosPartition(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "durationMs":
+		return ec.fieldContext_ChaosPartition_durationMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosPartition", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosReordering(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosReordering_rate(ctx, field)
+	case "withinMs":
+		return ec.fieldContext_ChaosReordering_withinMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosReordering", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "faults":
+		return ec.fieldContext_ChaosState_faults(ctx, field)
+	case "seed":
+		return ec.fieldContext_ChaosState_seed(ctx, field)
+	case "run":
+		return ec.fieldContext_ChaosState_run(ctx, field)
+	case "connections":
+		return ec.fieldContext_ChaosState_connections(ctx, field)
+	case "open":
+		return ec.fieldContext_ChaosState_open(ctx, field)
+	case "silentUntil":
+		return ec.fieldContext_ChaosState_silentUntil(ctx, field)
+	case "counts":
+		return ec.fieldContext_ChaosState_counts(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ChaosState_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosState", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosThrottling(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "bytesPerSecond":
+		return ec.fieldContext_ChaosThrottling_bytesPerSecond(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosThrottling", field.Name)
+}
+
 func (ec *executionContext) childFields_Choice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -5532,6 +6564,28 @@ func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Co
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_configureChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ChaosInput, error) {
+			return ec.unmarshalNChaosInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_extendLab_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -5585,6 +6639,28 @@ func (ec *executionContext) field_Mutation_publishRedis_args(ctx context.Context
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_replayChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "seed",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["seed"] = arg1
 	return args, nil
 }
 
@@ -5718,6 +6794,42 @@ func (ec *executionContext) field_Mutation_startLab_args(ctx context.Context, ra
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_startPartition_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "durationMs",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["durationMs"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_stopChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_submitAnswer_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -5799,6 +6911,20 @@ func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["name"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_chaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
 	return args, nil
 }
 
@@ -6069,6 +7195,28 @@ func (ec *executionContext) field_Step_title_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_chaosEvents_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
 	return args, nil
 }
 
@@ -6700,6 +7848,1310 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_at(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_from(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_from(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.From, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_from(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_to(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_to(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.To, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_to(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCloseCode_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.CloseCode) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCloseCode_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCloseCode_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCloseCode", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCloseCode_code(ctx context.Context, field graphql.CollectedField, obj *chaos.CloseCode) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCloseCode_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCloseCode_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCloseCode", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCorruption_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Corruption) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCorruption_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCorruption_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCorruption", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCorruption_breakUtf8(ctx context.Context, field graphql.CollectedField, obj *chaos.Corruption) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCorruption_breakUtf8(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BreakUTF8, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCorruption_breakUtf8(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCorruption", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCount_fault(ctx context.Context, field graphql.CollectedField, obj *model.ChaosCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCount_fault(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+			return ec.marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCount_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCount", field, false, false, errors.New("field of type ChaosFault does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCount_times(ctx context.Context, field graphql.CollectedField, obj *model.ChaosCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCount_times(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Times, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCount_times(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCount", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosDuplication_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Duplication) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosDuplication_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosDuplication_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosDuplication", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_cursor(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_number(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_run(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_run(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Run(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_run(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_at(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_fault(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_fault(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+			return ec.marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type ChaosFault does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_connection(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_direction(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+			return ec.marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type ChaosDirection does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_message(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_what(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_what(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.What, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_what(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_delayMs(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_delayMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DelayMs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_delayMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_byte(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_byte(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Byte(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ChaosByte) graphql.Marshaler {
+			return ec.marshalOChaosByte2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosByte(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_byte(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosEvent",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosByte(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_direction(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+			return ec.marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosFaults", field, false, false, errors.New("field of type ChaosDirection does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosFaults_cut(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_cut(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cut, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Cut) graphql.Marshaler {
+			return ec.marshalNChaosCut2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCut(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_cut(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCut(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_corruption(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_corruption(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Corruption, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Corruption) graphql.Marshaler {
+			return ec.marshalNChaosCorruption2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCorruption(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_corruption(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCorruption(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_latency(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Latency) graphql.Marshaler {
+			return ec.marshalNChaosLatency2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐLatency(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_partition(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_partition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Partition, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Partition) graphql.Marshaler {
+			return ec.marshalNChaosPartition2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐPartition(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_partition(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosPartition(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_duplication(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_duplication(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Duplication, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Duplication) graphql.Marshaler {
+			return ec.marshalNChaosDuplication2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐDuplication(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_duplication(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosDuplication(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_reordering(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_reordering(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reordering, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Reordering) graphql.Marshaler {
+			return ec.marshalNChaosReordering2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐReordering(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_reordering(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosReordering(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_throttling(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_throttling(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Throttling, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Throttling) graphql.Marshaler {
+			return ec.marshalNChaosThrottling2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐThrottling(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_throttling(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosThrottling(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_halfOpen(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_halfOpen(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HalfOpen, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.HalfOpen) graphql.Marshaler {
+			return ec.marshalNChaosHalfOpen2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐHalfOpen(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_halfOpen(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosHalfOpen(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_closeCode(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_closeCode(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CloseCode, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.CloseCode) graphql.Marshaler {
+			return ec.marshalNChaosCloseCode2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCloseCode(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_closeCode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCloseCode(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosHalfOpen_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosHalfOpen_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosHalfOpen_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosPartition_durationMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Partition) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosPartition_durationMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DurationMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosPartition_durationMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosPartition", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosReordering_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Reordering) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosReordering_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosReordering_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosReordering", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosReordering_withinMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Reordering) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosReordering_withinMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.WithinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosReordering_withinMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosReordering", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_faults(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_faults(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Faults, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Faults) graphql.Marshaler {
+			return ec.marshalNChaosFaults2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐFaults(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_faults(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosState",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosFaults(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosState_seed(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_run(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_run(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Run, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_run(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_connections(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_open(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_silentUntil(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_silentUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SilentUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_silentUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_counts(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_counts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Counts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.ChaosCount) graphql.Marshaler {
+			return ec.marshalNChaosCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_counts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosState",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosState_cursor(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosThrottling_bytesPerSecond(ctx context.Context, field graphql.CollectedField, obj *chaos.Throttling) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosThrottling_bytesPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosThrottling_bytesPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosThrottling", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _Choice_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonChoice) (ret graphql.Marshaler) {
@@ -9848,6 +12300,182 @@ func (ec *executionContext) fieldContext_Mutation_appendRedisStream(ctx context.
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_configureChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_configureChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ConfigureChaos(ctx, fc.Args["session"].(*string), fc.Args["input"].(model.ChaosInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_configureChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_configureChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_startPartition(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_startPartition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StartPartition(ctx, fc.Args["session"].(*string), fc.Args["durationMs"].(*int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_startPartition(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_startPartition_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_stopChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_stopChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StopChaos(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_stopChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_stopChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_replayChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_replayChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ReplayChaos(ctx, fc.Args["session"].(*string), fc.Args["seed"].(*int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_replayChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_replayChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_startLab(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -11027,6 +13655,50 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Bridge(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_chaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_chaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Chaos(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_chaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_chaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -13179,6 +15851,50 @@ func (ec *executionContext) fieldContext_Subscription_bridgeStateChanges(_ conte
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Bridge(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_chaosEvents(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_chaosEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().ChaosEvents(ctx, fc.Args["session"].(*string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosEvent) graphql.Marshaler {
+			return ec.marshalNChaosEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_chaosEvents(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosEvent(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_chaosEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -16874,6 +19590,432 @@ func (ec *executionContext) unmarshalInputAppendRedisStreamInput(ctx context.Con
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputChaosCloseCodeInput(ctx context.Context, obj any) (model.ChaosCloseCodeInput, error) {
+	var it model.ChaosCloseCodeInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "code"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "code":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("code"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Code = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosCorruptionInput(ctx context.Context, obj any) (model.ChaosCorruptionInput, error) {
+	var it model.ChaosCorruptionInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "breakUtf8"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "breakUtf8":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("breakUtf8"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BreakUtf8 = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosCutInput(ctx context.Context, obj any) (model.ChaosCutInput, error) {
+	var it model.ChaosCutInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosDuplicationInput(ctx context.Context, obj any) (model.ChaosDuplicationInput, error) {
+	var it model.ChaosDuplicationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosHalfOpenInput(ctx context.Context, obj any) (model.ChaosHalfOpenInput, error) {
+	var it model.ChaosHalfOpenInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosInput(ctx context.Context, obj any) (model.ChaosInput, error) {
+	var it model.ChaosInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"direction", "cut", "corruption", "latency", "partition", "duplication", "reordering", "throttling", "halfOpen", "closeCode"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "cut":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("cut"))
+			data, err := ec.unmarshalOChaosCutInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCutInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Cut = data
+		case "corruption":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("corruption"))
+			data, err := ec.unmarshalOChaosCorruptionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCorruptionInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Corruption = data
+		case "latency":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("latency"))
+			data, err := ec.unmarshalOChaosLatencyInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosLatencyInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Latency = data
+		case "partition":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("partition"))
+			data, err := ec.unmarshalOChaosPartitionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosPartitionInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Partition = data
+		case "duplication":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("duplication"))
+			data, err := ec.unmarshalOChaosDuplicationInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosDuplicationInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Duplication = data
+		case "reordering":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reordering"))
+			data, err := ec.unmarshalOChaosReorderingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosReorderingInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reordering = data
+		case "throttling":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("throttling"))
+			data, err := ec.unmarshalOChaosThrottlingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosThrottlingInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Throttling = data
+		case "halfOpen":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("halfOpen"))
+			data, err := ec.unmarshalOChaosHalfOpenInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosHalfOpenInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.HalfOpen = data
+		case "closeCode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("closeCode"))
+			data, err := ec.unmarshalOChaosCloseCodeInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCloseCodeInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.CloseCode = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosLatencyInput(ctx context.Context, obj any) (model.ChaosLatencyInput, error) {
+	var it model.ChaosLatencyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosPartitionInput(ctx context.Context, obj any) (model.ChaosPartitionInput, error) {
+	var it model.ChaosPartitionInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"durationMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "durationMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("durationMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DurationMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosReorderingInput(ctx context.Context, obj any) (model.ChaosReorderingInput, error) {
+	var it model.ChaosReorderingInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "withinMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "withinMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("withinMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WithinMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosThrottlingInput(ctx context.Context, obj any) (model.ChaosThrottlingInput, error) {
+	var it model.ChaosThrottlingInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"bytesPerSecond"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "bytesPerSecond":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bytesPerSecond"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BytesPerSecond = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputMockKnobsInput(ctx context.Context, obj any) (model.MockKnobsInput, error) {
 	var it model.MockKnobsInput
 	if obj == nil {
@@ -17756,6 +20898,728 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 			}
 		case "since":
 			out.Values[i] = ec._Bridge_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosByteImplementors = []string{"ChaosByte"}
+
+func (ec *executionContext) _ChaosByte(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosByte) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosByteImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosByte")
+		case "at":
+			out.Values[i] = ec._ChaosByte_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "from":
+			out.Values[i] = ec._ChaosByte_from(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "to":
+			out.Values[i] = ec._ChaosByte_to(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCloseCodeImplementors = []string{"ChaosCloseCode"}
+
+func (ec *executionContext) _ChaosCloseCode(ctx context.Context, sel ast.SelectionSet, obj *chaos.CloseCode) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCloseCodeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCloseCode")
+		case "rate":
+			out.Values[i] = ec._ChaosCloseCode_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._ChaosCloseCode_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCorruptionImplementors = []string{"ChaosCorruption"}
+
+func (ec *executionContext) _ChaosCorruption(ctx context.Context, sel ast.SelectionSet, obj *chaos.Corruption) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCorruptionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCorruption")
+		case "rate":
+			out.Values[i] = ec._ChaosCorruption_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "breakUtf8":
+			out.Values[i] = ec._ChaosCorruption_breakUtf8(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCountImplementors = []string{"ChaosCount"}
+
+func (ec *executionContext) _ChaosCount(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosCount) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCount")
+		case "fault":
+			out.Values[i] = ec._ChaosCount_fault(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "times":
+			out.Values[i] = ec._ChaosCount_times(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCutImplementors = []string{"ChaosCut"}
+
+func (ec *executionContext) _ChaosCut(ctx context.Context, sel ast.SelectionSet, obj *chaos.Cut) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCutImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCut")
+		case "rate":
+			out.Values[i] = ec._ChaosCut_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosCut_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosCut_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosDuplicationImplementors = []string{"ChaosDuplication"}
+
+func (ec *executionContext) _ChaosDuplication(ctx context.Context, sel ast.SelectionSet, obj *chaos.Duplication) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosDuplicationImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosDuplication")
+		case "rate":
+			out.Values[i] = ec._ChaosDuplication_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosEventImplementors = []string{"ChaosEvent"}
+
+func (ec *executionContext) _ChaosEvent(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosEvent) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosEventImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosEvent")
+		case "cursor":
+			out.Values[i] = ec._ChaosEvent_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._ChaosEvent_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "run":
+			out.Values[i] = ec._ChaosEvent_run(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._ChaosEvent_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fault":
+			out.Values[i] = ec._ChaosEvent_fault(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._ChaosEvent_connection(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "direction":
+			out.Values[i] = ec._ChaosEvent_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._ChaosEvent_message(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "what":
+			out.Values[i] = ec._ChaosEvent_what(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "delayMs":
+			out.Values[i] = ec._ChaosEvent_delayMs(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "byte":
+			out.Values[i] = ec._ChaosEvent_byte(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosFaultsImplementors = []string{"ChaosFaults"}
+
+func (ec *executionContext) _ChaosFaults(ctx context.Context, sel ast.SelectionSet, obj *chaos.Faults) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosFaultsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosFaults")
+		case "direction":
+			out.Values[i] = ec._ChaosFaults_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cut":
+			out.Values[i] = ec._ChaosFaults_cut(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "corruption":
+			out.Values[i] = ec._ChaosFaults_corruption(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "latency":
+			out.Values[i] = ec._ChaosFaults_latency(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "partition":
+			out.Values[i] = ec._ChaosFaults_partition(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "duplication":
+			out.Values[i] = ec._ChaosFaults_duplication(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reordering":
+			out.Values[i] = ec._ChaosFaults_reordering(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "throttling":
+			out.Values[i] = ec._ChaosFaults_throttling(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "halfOpen":
+			out.Values[i] = ec._ChaosFaults_halfOpen(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closeCode":
+			out.Values[i] = ec._ChaosFaults_closeCode(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosHalfOpenImplementors = []string{"ChaosHalfOpen"}
+
+func (ec *executionContext) _ChaosHalfOpen(ctx context.Context, sel ast.SelectionSet, obj *chaos.HalfOpen) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosHalfOpenImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosHalfOpen")
+		case "rate":
+			out.Values[i] = ec._ChaosHalfOpen_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosHalfOpen_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosHalfOpen_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosLatencyImplementors = []string{"ChaosLatency"}
+
+func (ec *executionContext) _ChaosLatency(ctx context.Context, sel ast.SelectionSet, obj *chaos.Latency) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosLatencyImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosLatency")
+		case "rate":
+			out.Values[i] = ec._ChaosLatency_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosLatency_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosLatency_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosPartitionImplementors = []string{"ChaosPartition"}
+
+func (ec *executionContext) _ChaosPartition(ctx context.Context, sel ast.SelectionSet, obj *chaos.Partition) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosPartitionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosPartition")
+		case "durationMs":
+			out.Values[i] = ec._ChaosPartition_durationMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosReorderingImplementors = []string{"ChaosReordering"}
+
+func (ec *executionContext) _ChaosReordering(ctx context.Context, sel ast.SelectionSet, obj *chaos.Reordering) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosReorderingImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosReordering")
+		case "rate":
+			out.Values[i] = ec._ChaosReordering_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "withinMs":
+			out.Values[i] = ec._ChaosReordering_withinMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosStateImplementors = []string{"ChaosState"}
+
+func (ec *executionContext) _ChaosState(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosState")
+		case "faults":
+			out.Values[i] = ec._ChaosState_faults(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._ChaosState_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "run":
+			out.Values[i] = ec._ChaosState_run(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._ChaosState_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._ChaosState_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "silentUntil":
+			out.Values[i] = ec._ChaosState_silentUntil(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "counts":
+			out.Values[i] = ec._ChaosState_counts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._ChaosState_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosThrottlingImplementors = []string{"ChaosThrottling"}
+
+func (ec *executionContext) _ChaosThrottling(ctx context.Context, sel ast.SelectionSet, obj *chaos.Throttling) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosThrottlingImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosThrottling")
+		case "bytesPerSecond":
+			out.Values[i] = ec._ChaosThrottling_bytesPerSecond(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -19095,6 +22959,34 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "configureChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_configureChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startPartition":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_startPartition(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "stopChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_stopChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "replayChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_replayChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "startLab":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_startLab(ctx, field)
@@ -19582,6 +23474,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_bridges(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "chaos":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_chaos(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -20531,6 +24445,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_redisPatternMessages(ctx, fields[0])
 	case "bridgeStateChanges":
 		return ec._Subscription_bridgeStateChanges(ctx, fields[0])
+	case "chaosEvents":
+		return ec._Subscription_chaosEvents(ctx, fields[0])
 	case "gatewayStats":
 		return ec._Subscription_gatewayStats(ctx, fields[0])
 	case "wireEvents":
@@ -22072,6 +25988,151 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNChaosCloseCode2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCloseCode(ctx context.Context, sel ast.SelectionSet, v chaos.CloseCode) graphql.Marshaler {
+	return ec._ChaosCloseCode(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCorruption2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCorruption(ctx context.Context, sel ast.SelectionSet, v chaos.Corruption) graphql.Marshaler {
+	return ec._ChaosCorruption(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCount(ctx context.Context, sel ast.SelectionSet, v model.ChaosCount) graphql.Marshaler {
+	return ec._ChaosCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCountᚄ(ctx context.Context, sel ast.SelectionSet, v []model.ChaosCount) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChaosCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNChaosCut2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCut(ctx context.Context, sel ast.SelectionSet, v chaos.Cut) graphql.Marshaler {
+	return ec._ChaosCut(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, v any) (chaos.Towards, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, sel ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[string]chaos.Towards{
+		"TO_CLIENT": chaos.ToClient,
+		"TO_SERVER": chaos.ToServer,
+		"BOTH":      chaos.Both,
+	}
+	marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[chaos.Towards]string{
+		chaos.ToClient: "TO_CLIENT",
+		chaos.ToServer: "TO_SERVER",
+		chaos.Both:     "BOTH",
+	}
+)
+
+func (ec *executionContext) marshalNChaosDuplication2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐDuplication(ctx context.Context, sel ast.SelectionSet, v chaos.Duplication) graphql.Marshaler {
+	return ec._ChaosDuplication(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosEvent(ctx context.Context, sel ast.SelectionSet, v model.ChaosEvent) graphql.Marshaler {
+	return ec._ChaosEvent(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx context.Context, v any) (chaos.Name, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx context.Context, sel ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName = map[string]chaos.Name{
+		"CUT":         chaos.NameCut,
+		"CORRUPTION":  chaos.NameCorruption,
+		"LATENCY":     chaos.NameLatency,
+		"PARTITION":   chaos.NamePartition,
+		"DUPLICATION": chaos.NameDuplication,
+		"REORDERING":  chaos.NameReordering,
+		"THROTTLING":  chaos.NameThrottling,
+		"HALF_OPEN":   chaos.NameHalfOpen,
+		"CLOSE_CODE":  chaos.NameCloseCode,
+	}
+	marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName = map[chaos.Name]string{
+		chaos.NameCut:         "CUT",
+		chaos.NameCorruption:  "CORRUPTION",
+		chaos.NameLatency:     "LATENCY",
+		chaos.NamePartition:   "PARTITION",
+		chaos.NameDuplication: "DUPLICATION",
+		chaos.NameReordering:  "REORDERING",
+		chaos.NameThrottling:  "THROTTLING",
+		chaos.NameHalfOpen:    "HALF_OPEN",
+		chaos.NameCloseCode:   "CLOSE_CODE",
+	}
+)
+
+func (ec *executionContext) marshalNChaosFaults2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐFaults(ctx context.Context, sel ast.SelectionSet, v chaos.Faults) graphql.Marshaler {
+	return ec._ChaosFaults(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosHalfOpen2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐHalfOpen(ctx context.Context, sel ast.SelectionSet, v chaos.HalfOpen) graphql.Marshaler {
+	return ec._ChaosHalfOpen(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosInput(ctx context.Context, v any) (model.ChaosInput, error) {
+	res, err := ec.unmarshalInputChaosInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosLatency2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐLatency(ctx context.Context, sel ast.SelectionSet, v chaos.Latency) graphql.Marshaler {
+	return ec._ChaosLatency(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosPartition2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐPartition(ctx context.Context, sel ast.SelectionSet, v chaos.Partition) graphql.Marshaler {
+	return ec._ChaosPartition(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosReordering2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐReordering(ctx context.Context, sel ast.SelectionSet, v chaos.Reordering) graphql.Marshaler {
+	return ec._ChaosReordering(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx context.Context, sel ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+	return ec._ChaosState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosThrottling2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐThrottling(ctx context.Context, sel ast.SelectionSet, v chaos.Throttling) graphql.Marshaler {
+	return ec._ChaosThrottling(ctx, sel, &v)
+}
+
 func (ec *executionContext) marshalNChoice2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoice(ctx context.Context, sel ast.SelectionSet, v model.LessonChoice) graphql.Marshaler {
 	return ec._Choice(ctx, sel, &v)
 }
@@ -23323,6 +27384,117 @@ func (ec *executionContext) marshalOBoolean2ᚖbool(ctx context.Context, sel ast
 	return res
 }
 
+func (ec *executionContext) marshalOChaosByte2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosByte(ctx context.Context, sel ast.SelectionSet, v *model.ChaosByte) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ChaosByte(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOChaosCloseCodeInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCloseCodeInput(ctx context.Context, v any) (*model.ChaosCloseCodeInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCloseCodeInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosCorruptionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCorruptionInput(ctx context.Context, v any) (*model.ChaosCorruptionInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCorruptionInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosCutInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCutInput(ctx context.Context, v any) (*model.ChaosCutInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCutInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, v any) (*chaos.Towards, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, sel ast.SelectionSet, v *chaos.Towards) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[*v])
+	return res
+}
+
+var (
+	unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[string]chaos.Towards{
+		"TO_CLIENT": chaos.ToClient,
+		"TO_SERVER": chaos.ToServer,
+		"BOTH":      chaos.Both,
+	}
+	marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[chaos.Towards]string{
+		chaos.ToClient: "TO_CLIENT",
+		chaos.ToServer: "TO_SERVER",
+		chaos.Both:     "BOTH",
+	}
+)
+
+func (ec *executionContext) unmarshalOChaosDuplicationInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosDuplicationInput(ctx context.Context, v any) (*model.ChaosDuplicationInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosDuplicationInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosHalfOpenInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosHalfOpenInput(ctx context.Context, v any) (*model.ChaosHalfOpenInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosHalfOpenInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosLatencyInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosLatencyInput(ctx context.Context, v any) (*model.ChaosLatencyInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosLatencyInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosPartitionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosPartitionInput(ctx context.Context, v any) (*model.ChaosPartitionInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosPartitionInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosReorderingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosReorderingInput(ctx context.Context, v any) (*model.ChaosReorderingInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosReorderingInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosThrottlingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosThrottlingInput(ctx context.Context, v any) (*model.ChaosThrottlingInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosThrottlingInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalOCursor2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {
 		return nil, nil
@@ -23338,6 +27510,24 @@ func (ec *executionContext) marshalOCursor2ᚖstring(ctx context.Context, sel as
 	_ = sel
 	_ = ctx
 	res := graphql.MarshalString(*v)
+	return res
+}
+
+func (ec *executionContext) unmarshalODateTime2ᚖtimeᚐTime(ctx context.Context, v any) (*time.Time, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := model.UnmarshalDateTime(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalODateTime2ᚖtimeᚐTime(ctx context.Context, sel ast.SelectionSet, v *time.Time) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := model.MarshalDateTime(*v)
 	return res
 }
 

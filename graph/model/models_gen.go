@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
@@ -20,6 +21,140 @@ type AppendRedisStreamInput struct {
 	Stream string `json:"stream"`
 	// 1 to 64 fields. Else `FIELDS_INVALID`.
 	Fields []bridges.StreamField `json:"fields"`
+}
+
+// A byte that was made another.
+type ChaosByte struct {
+	// Where in the message's payload, from 0.
+	At int `json:"at"`
+	// What it was, 0 to 255.
+	From int `json:"from"`
+	// What it became.
+	To int `json:"to"`
+}
+
+// Close frames with another code.
+type ChaosCloseCodeInput struct {
+	// Share of the Close frames, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// Which code: 0 to 65,535.
+	Code *int `json:"code,omitempty"`
+}
+
+// Bytes that are changed.
+type ChaosCorruptionInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// Whether text stops being UTF-8.
+	BreakUtf8 *bool `json:"breakUtf8,omitempty"`
+}
+
+// How often a fault has happened.
+type ChaosCount struct {
+	// Which.
+	Fault chaos.Name `json:"fault"`
+	// How often.
+	Times int `json:"times"`
+}
+
+// Resets.
+type ChaosCutInput struct {
+	// Share of the connections, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The earliest, in milliseconds: 0 to 600,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The latest: minMs to 600,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Messages that are sent twice.
+type ChaosDuplicationInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+}
+
+// Servers that vanish unnoticed.
+type ChaosHalfOpenInput struct {
+	// Share of the connections, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The earliest, in milliseconds: 0 to 600,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The latest: minMs to 600,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Settings to change. What is left out stays.
+type ChaosInput struct {
+	// Whose messages corruption, latency, duplication, reordering, throttling and close codes act on.
+	Direction *chaos.Towards `json:"direction,omitempty"`
+	// TCP is reset, without a Close frame.
+	Cut *ChaosCutInput `json:"cut,omitempty"`
+	// Exactly one byte of a message becomes another.
+	Corruption *ChaosCorruptionInput `json:"corruption,omitempty"`
+	// A message is held, and what is behind it waits.
+	Latency *ChaosLatencyInput `json:"latency,omitempty"`
+	// Silence both ways, when it is started.
+	Partition *ChaosPartitionInput `json:"partition,omitempty"`
+	// A message is sent twice.
+	Duplication *ChaosDuplicationInput `json:"duplication,omitempty"`
+	// A message lets the next one go first.
+	Reordering *ChaosReorderingInput `json:"reordering,omitempty"`
+	// Bytes pass slowly.
+	Throttling *ChaosThrottlingInput `json:"throttling,omitempty"`
+	// The server's side is reset; the client's stays.
+	HalfOpen *ChaosHalfOpenInput `json:"halfOpen,omitempty"`
+	// A Close frame carries another code.
+	CloseCode *ChaosCloseCodeInput `json:"closeCode,omitempty"`
+}
+
+// Delays.
+type ChaosLatencyInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The shortest, in milliseconds: 0 to 10,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The longest: minMs to 10,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Silence.
+type ChaosPartitionInput struct {
+	// In milliseconds: 1 to 60,000.
+	DurationMs *int `json:"durationMs,omitempty"`
+}
+
+// Messages that change places.
+type ChaosReorderingInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// For how long one waits for the next, in milliseconds: 1 to 10,000.
+	WithinMs *int `json:"withinMs,omitempty"`
+}
+
+// How a chaos server is set up, and how it stands.
+type ChaosState struct {
+	// The settings.
+	Faults chaos.Faults `json:"faults"`
+	// What the faults are drawn from: the same seed and the same messages have the same faults.
+	Seed int `json:"seed"`
+	// How often the draws have begun: 1, and one more with each `replayChaos`.
+	Run int `json:"run"`
+	// How many connections were numbered in this run.
+	Connections int `json:"connections"`
+	// How many are open.
+	Open int `json:"open"`
+	// When the present partition ends; null: there is none.
+	SilentUntil *time.Time `json:"silentUntil,omitempty"`
+	// How often each fault has happened, since the server began.
+	Counts []ChaosCount `json:"counts"`
+	// The cursor of the newest event, for `chaosEvents(after:)`: it goes on behind all that has happened.
+	Cursor string `json:"cursor"`
+}
+
+// A slow line.
+type ChaosThrottlingInput struct {
+	// 1 to 1,000,000,000; 0: as fast as it goes.
+	BytesPerSecond *int `json:"bytesPerSecond,omitempty"`
 }
 
 // What the gateway has to do. Counters begin at its start.
