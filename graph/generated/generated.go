@@ -50,6 +50,15 @@ type ComplexityRoot struct {
 		State func(childComplexity int) int
 	}
 
+	Demo struct {
+		Document func(childComplexity int) int
+		ID       func(childComplexity int) int
+		Phase    func(childComplexity int) int
+		State    func(childComplexity int) int
+		Title    func(childComplexity int, locale model.Locale) int
+		URLs     func(childComplexity int) int
+	}
+
 	GatewayStats struct {
 		At          func(childComplexity int) int
 		BytesSent   func(childComplexity int) int
@@ -201,6 +210,7 @@ type ComplexityRoot struct {
 	Query struct {
 		Bridges      func(childComplexity int) int
 		CurrentTime  func(childComplexity int) int
+		Demos        func(childComplexity int) int
 		Echo         func(childComplexity int, text string) int
 		Fail         func(childComplexity int, code *string) int
 		GatewayStats func(childComplexity int) int
@@ -420,6 +430,7 @@ type QueryResolver interface {
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
+	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 	LabSession(ctx context.Context, id string) (*model.LabSession, error)
 	MockState(ctx context.Context, session *string) (model.MockState, error)
@@ -484,6 +495,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "Demo.document":
+		if e.ComplexityRoot.Demo.Document == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Document(childComplexity), true
+	case "Demo.id":
+		if e.ComplexityRoot.Demo.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.ID(childComplexity), true
+	case "Demo.phase":
+		if e.ComplexityRoot.Demo.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Phase(childComplexity), true
+	case "Demo.state":
+		if e.ComplexityRoot.Demo.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.State(childComplexity), true
+	case "Demo.title":
+		if e.ComplexityRoot.Demo.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Demo_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Demo.Title(childComplexity, args["locale"].(model.Locale)), true
+	case "Demo.urls":
+		if e.ComplexityRoot.Demo.URLs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.URLs(childComplexity), true
 
 	case "GatewayStats.at":
 		if e.ComplexityRoot.GatewayStats.At == nil {
@@ -1161,6 +1214,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.CurrentTime(childComplexity), true
+	case "Query.demos":
+		if e.ComplexityRoot.Query.Demos == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Demos(childComplexity), true
 	case "Query.echo":
 		if e.ComplexityRoot.Query.Echo == nil {
 			break
@@ -2436,6 +2495,45 @@ input StreamFieldInput {
   value: String!
 }
 `, BuiltIn: false},
+	{Name: "../demos.graphqls", Input: `extend type Query {
+  "Everything that can be tried on this gateway: its practice servers and its live subscriptions."
+  demos: [Demo!]!
+}
+
+"Something to try."
+type Demo {
+  "Stable, for programs."
+  id: ID!
+  "What it is, in a few words."
+  title("The language." locale: Locale! = EN): String!
+  "The phase of the course that it belongs to: 1 foundations, 2 implementation, 3 testing, 4 production."
+  phase: Int!
+  "Where it is. The first is on the address by which you reached the gateway; the others are the course's own ports."
+  urls: [String!]!
+  "A GraphQL document to run; null: what a client sends is up to you."
+  document: String
+  "Whether it works now."
+  state: DemoState!
+}
+
+"Whether a demo works now."
+enum DemoState {
+  "It does."
+  UP
+  "It waits for its broker, which cannot be reached."
+  AWAY
+  "It is switched off on this gateway."
+  OFF
+}
+
+"A language."
+enum Locale {
+  "English."
+  EN
+  "Japanese."
+  JA
+}
+`, BuiltIn: false},
 	{Name: "../gateway.graphqls", Input: `extend type Query {
   "What the gateway has to do at this moment."
   gatewayStats: GatewayStats!
@@ -3334,6 +3432,24 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
 }
 
+func (ec *executionContext) childFields_Demo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Demo_id(ctx, field)
+	case "title":
+		return ec.fieldContext_Demo_title(ctx, field)
+	case "phase":
+		return ec.fieldContext_Demo_phase(ctx, field)
+	case "urls":
+		return ec.fieldContext_Demo_urls(ctx, field)
+	case "document":
+		return ec.fieldContext_Demo_document(ctx, field)
+	case "state":
+		return ec.fieldContext_Demo_state(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Demo", field.Name)
+}
+
 func (ec *executionContext) childFields_GatewayStats(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "at":
@@ -3879,6 +3995,20 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 // endregion ************************** internal!.gotpl ***************************
 
 // region    ***************************** args.gotpl *****************************
+
+func (ec *executionContext) field_Demo_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (model.Locale, error) {
+			return ec.unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
 
 func (ec *executionContext) field_LabSession_events_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
@@ -4614,6 +4744,165 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_id(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_title(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Demo",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Demo_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Demo_phase(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_urls(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_urls(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URLs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_urls(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_document(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_document(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Document, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_document(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_state(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+			return ec.marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type DemoState does not have child fields"))
 }
 
 func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
@@ -7433,6 +7722,38 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_Bridge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_demos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_demos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Demos(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+			return ec.marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_demos(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Demo(ctx, field)
 		},
 	}
 	return fc, nil
@@ -12674,6 +12995,69 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 	return out
 }
 
+var demoImplementors = []string{"Demo"}
+
+func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj *model.Demo) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, demoImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Demo")
+		case "id":
+			out.Values[i] = ec._Demo_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Demo_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._Demo_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "urls":
+			out.Values[i] = ec._Demo_urls(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "document":
+			out.Values[i] = ec._Demo_document(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._Demo_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var gatewayStatsImplementors = []string{"GatewayStats"}
 
 func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.SelectionSet, obj *model.GatewayStats) graphql.Marshaler {
@@ -13894,6 +14278,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_bridges(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "demos":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_demos(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -15803,6 +16209,36 @@ func (ec *executionContext) marshalNDateTime2timeᚐTime(ctx context.Context, se
 	return res
 }
 
+func (ec *executionContext) marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx context.Context, sel ast.SelectionSet, v model.Demo) graphql.Marshaler {
+	return ec._Demo(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx context.Context, sel ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, v any) (model.DemoState, error) {
+	var res model.DemoState
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, sel ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) unmarshalNFloat2float64(ctx context.Context, v any) (float64, error) {
 	res, err := graphql.UnmarshalFloatContext(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -15877,6 +16313,16 @@ func (ec *executionContext) marshalNLabServer2ᚕgithubᚗcomᚋsluiceᚑgateway
 
 func (ec *executionContext) marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx context.Context, sel ast.SelectionSet, v model.LabSession) graphql.Marshaler {
 	return ec._LabSession(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (model.Locale, error) {
+	var res model.Locale
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, sel ast.SelectionSet, v model.Locale) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) marshalNMQTTMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMQTTMessage(ctx context.Context, sel ast.SelectionSet, v model.MQTTMessage) graphql.Marshaler {

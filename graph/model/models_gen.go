@@ -276,6 +276,125 @@ type WireProblem struct {
 	CloseCode int `json:"closeCode"`
 }
 
+// Whether a demo works now.
+type DemoState string
+
+const (
+	// It does.
+	DemoStateUp DemoState = "UP"
+	// It waits for its broker, which cannot be reached.
+	DemoStateAway DemoState = "AWAY"
+	// It is switched off on this gateway.
+	DemoStateOff DemoState = "OFF"
+)
+
+var AllDemoState = []DemoState{
+	DemoStateUp,
+	DemoStateAway,
+	DemoStateOff,
+}
+
+func (e DemoState) IsValid() bool {
+	switch e {
+	case DemoStateUp, DemoStateAway, DemoStateOff:
+		return true
+	}
+	return false
+}
+
+func (e DemoState) String() string {
+	return string(e)
+}
+
+func (e *DemoState) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = DemoState(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid DemoState", str)
+	}
+	return nil
+}
+
+func (e DemoState) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *DemoState) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e DemoState) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// A language.
+type Locale string
+
+const (
+	// English.
+	LocaleEn Locale = "EN"
+	// Japanese.
+	LocaleJa Locale = "JA"
+)
+
+var AllLocale = []Locale{
+	LocaleEn,
+	LocaleJa,
+}
+
+func (e Locale) IsValid() bool {
+	switch e {
+	case LocaleEn, LocaleJa:
+		return true
+	}
+	return false
+}
+
+func (e Locale) String() string {
+	return string(e)
+}
+
+func (e *Locale) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = Locale(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid Locale", str)
+	}
+	return nil
+}
+
+func (e Locale) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *Locale) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e Locale) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
 // What becomes of an event for which a client has no room.
 type Overflow string
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
@@ -16,8 +18,9 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
-	// Vars are values that the mock's scripts may use [none].
+	// Vars are values for the scripts of the mock server.
 	Vars map[string]string
+	Load bool // whether there is a load server
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
@@ -26,6 +29,8 @@ type Servers struct {
 	Echo    *labs.Echo
 	Deflate *labs.Echo // an echo server that accepts compression
 	Mock    *mock.Server
+	Chaos   *chaos.Server
+	Load    *load.Server // nil: there is none
 
 	mux   *http.ServeMux
 	names []string
@@ -47,7 +52,11 @@ func NewServers(env Env) *Servers {
 	echo.Deflate = true
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
 	s.Mock = add(s, "mock", mock.New(mock.Config{Door: env.Door, Vars: env.Vars}))
-	s.mux.Handle("/mock/", s.Mock) // the paths of its script
+	s.mux.Handle("/mock/", s.Mock) // its scripts have paths
+	s.Chaos = add(s, "chaos", chaos.New(chaos.Config{Door: env.Door}))
+	if env.Load {
+		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
+	}
 	return s
 }
 
