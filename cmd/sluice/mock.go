@@ -113,7 +113,7 @@ func readScript(file string) (*mock.Script, error) {
 func (m *mockCommand) serve(ctx context.Context, one *mock.Server, stdout, stderr io.Writer) error {
 	listener, err := net.Listen("tcp", m.Addr)
 	if err != nil {
-		return fmt.Errorf("--addr: %w", err)
+		return fmt.Errorf("--addr: %w; port 0 picks a free one", err)
 	}
 	web := &http.Server{Handler: one, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
