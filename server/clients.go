@@ -16,6 +16,8 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"golang.org/x/time/rate"
+
+	"github.com/sluice-gateway/sluice/bridges"
 )
 
 // clientKey is the context key of the client's address.
@@ -52,9 +54,18 @@ func (c *clients) identify(next http.Handler) http.Handler {
 }
 
 // onlyClient returns a context with nothing of a request but the client's
-// address.
+// address and lab session.
 func onlyClient(r *http.Request) context.Context {
-	return context.WithValue(context.Background(), clientKey{}, r.Context().Value(clientKey{}))
+	_, ctx := ofLab(r.Context())
+	return context.WithValue(ctx, clientKey{}, r.Context().Value(clientKey{}))
+}
+
+// ofLab returns the public name of a client's lab session, empty without one, and
+// a context with nothing else. What clients may read depends on no more, so those
+// of one session may share executions.
+func ofLab(ctx context.Context) (string, context.Context) {
+	lab := bridges.LabOf(ctx)
+	return lab, bridges.WithLab(context.Background(), lab)
 }
 
 // address is the peer's, or behind trusted proxies the last one in

@@ -103,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 	ws := cfg.Limits.WebSocket
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
 	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
-	ws.Context, ws.Init, ws.Join = onlyClient, meet, present(cfg.Resolver.Rooms)
+	ws.Context, ws.Scope, ws.Init, ws.Join = onlyClient, ofLab, meet, present(cfg.Resolver.Rooms)
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
