@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"examples/nothing-lost/stock": {
 		"graph/generated", "graph", "internal/eventlog", "internal/eventlog/redislog", "internal/presence", "internal/rooms",
 	},
-	"internal/embedded": {},
+	"internal/embedded": {"bridges"},
 	"internal/testenv":  {},
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
