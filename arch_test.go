@@ -42,7 +42,8 @@ var arrows = map[string][]string{
 	"server/gqlws":             {"internal/live"},
 	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
 
-	"labs": {"internal/wire"},
+	"labs":        {"internal/wire"},
+	"labs/mqttws": {"internal/wire", "labs"},
 
 	"web":         {},
 	"bench":       {"bench/..."},
