@@ -34,16 +34,17 @@ var arrows = map[string][]string{
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms"},
-	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms"},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms"},
+	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "labs/...", "server/gqlws"},
 
-	"labs":        {"internal/wire"},
-	"labs/mqttws": {"internal/wire", "labs"},
+	"labs":          {"internal/wire"},
+	"labs/mqttws":   {"internal/wire", "labs"},
+	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
 	"bench":       {"bench/..."},
