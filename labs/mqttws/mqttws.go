@@ -75,19 +75,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // play connects the socket with the broker until either ends.
 func (s *Server) play(socket *labs.Socket) error {
 	ours, theirs := net.Pipe()
-	var (
-		work   sync.WaitGroup
-		ending error // why the broker's side has ended, once ours says io.EOF
-		lost   error // of the socket, in writing
-	)
+	ending := make(chan error, 1)
+	var work sync.WaitGroup
+	var lost error // of the socket, in writing
 	work.Go(func() {
 		defer theirs.Close()
-		ending = s.connect(socket.Context(), theirs)
+		ending <- s.connect(socket.Context(), theirs)
 	})
 	work.Go(func() {
 		switch err := toClient(socket, ours); {
 		case errors.Is(err, io.EOF):
-			s.tell(socket, ending)
+			s.tell(socket, <-ending)
 		case !errors.Is(err, io.ErrClosedPipe):
 			lost = err
 			_ = socket.Cut() // wakes the reader
