@@ -5,6 +5,7 @@
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
 //	/echo                the echo server to practise with; a WebSocket on / is one, too
+//	/mqtt                MQTT over WebSocket
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
@@ -24,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -38,6 +40,7 @@ import (
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/mqttws"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -51,6 +54,10 @@ type Config struct {
 	Upstreams     func() int     // how many topics brokers send; nil: not known
 	Introspection bool
 	Pages         http.Handler // the site and the IDE pages; nil: none
+	// MQTT leads clients of MQTT over WebSocket to the broker (see mqttws.Config):
+	// those of a lab session, by its public name, or those of none. refused counts
+	// refusals. nil: they may not come.
+	MQTT func(lab string, refused func(code string)) func(context.Context, net.Conn) error
 }
 
 // Limits bound what comes in over HTTP and over GraphQL.
@@ -79,6 +86,7 @@ type Server struct {
 	clients   *clients
 	sockets   *gqlws.Transport
 	echo      *labs.Echo
+	mqtt      *mqttws.Server // nil: there is none
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
@@ -114,6 +122,10 @@ func New(cfg Config) (*Server, error) {
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
 	s.mux.Handle("/echo", echo)
+	if cfg.MQTT != nil {
+		s.mqtt = s.newMQTT(cfg)
+		s.mux.Handle("/mqtt", s.access.guard(s.clients.identify(s.mqtt), s.refusals.add))
+	}
 	pages := http.NotFoundHandler()
 	if cfg.Pages != nil {
 		pages = s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add)
@@ -144,6 +156,23 @@ func (s *Server) newEcho(cfg Config) *labs.Echo {
 		echo.MaxMessageBytes = echoOnLoopback
 	}
 	return labs.NewEcho(echo)
+}
+
+func (s *Server) newMQTT(cfg Config) *mqttws.Server {
+	ws := s.sockets.Config()
+	return mqttws.New(mqttws.Config{Connect: cfg.MQTT("", s.refusals.add), Door: labs.DoorConfig{
+		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
+		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
+	}})
+}
+
+// MQTT is the MQTT door alone, on every path: the course's port 8082. nil: there
+// is none.
+func (s *Server) MQTT() http.Handler {
+	if s.mqtt == nil {
+		return nil
+	}
+	return s.bounded(s.access.guard(s.clients.identify(s.mqtt), s.refusals.add))
 }
 
 // bounded is what stands before every door.
@@ -182,9 +211,15 @@ func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 // sockets and streams, as gqlws.Transport.Shutdown does. The echo server's
 // sockets are told to leave now.
 func (s *Server) Shutdown(ctx context.Context) error {
-	echo := make(chan error, 1)
+	echo, mqtt := make(chan error, 1), make(chan error, 1)
 	go func() { echo <- s.echo.Shutdown(ctx) }()
-	return errors.Join(s.sockets.Shutdown(ctx), <-echo)
+	go func() {
+		if s.mqtt != nil {
+			mqtt <- s.mqtt.Shutdown(ctx)
+		}
+		close(mqtt)
+	}()
+	return errors.Join(s.sockets.Shutdown(ctx), <-echo, <-mqtt)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -65,6 +65,7 @@ type config struct {
 	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`
 	MQTTAllowPublish  []string `help:"MQTT topics that they may publish to. Default: demo/# on the embedded broker, nothing on another." name:"mqtt-allow-publish" env:"SLUICE_MQTT_ALLOW_PUBLISH" placeholder:"FILTER" group:"Who may do what"`
 	RedisAllowPublish []string `help:"Redis channels that they may publish to. Default: demo:*,demo/* on the embedded server, nothing on another." name:"redis-allow-publish" env:"SLUICE_REDIS_ALLOW_PUBLISH" placeholder:"PATTERN" group:"Who may do what"`
+	MQTTRelay         bool     `help:"Let clients use MQTT over WebSocket with the broker of --mqtt-url although the gateway can be reached from other machines." name:"mqtt-relay" env:"SLUICE_MQTT_RELAY" group:"Who may do what"`
 	Origins           []string `help:"Pages that may use the gateway, such as https://app.example. Pages of this machine may while bound to loopback." name:"origin" env:"SLUICE_ORIGINS" placeholder:"ORIGIN" group:"Who may do what"`
 	Hosts             []string `help:"Names that the gateway answers to, besides loopback's and those of the origins." name:"host" env:"SLUICE_HOSTS" placeholder:"NAME" group:"Who may do what"`
 	TrustedProxies    []string `help:"Proxies whose X-Forwarded-For is believed, as addresses or networks, such as 10.0.0.0/8." name:"trusted-proxy" env:"SLUICE_TRUSTED_PROXIES" placeholder:"CIDR" group:"Who may do what"`
@@ -242,7 +243,7 @@ func (c *config) check() error {
 // out says nothing to the user.
 func wrong(setting string, err error) error {
 	text := err.Error()
-	for _, own := range []string{"mqttbridge: ", "redisbridge: ", "bridges: allow list: "} {
+	for _, own := range []string{"mqttbridge: ", "mqttws: ", "redisbridge: ", "bridges: allow list: "} {
 		text = strings.TrimPrefix(text, own)
 	}
 	return fmt.Errorf("%s: %s", setting, text)

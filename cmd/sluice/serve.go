@@ -77,7 +77,14 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
 	resolver.Cursors = shared.streams
+	mqtt, err := brokers.mqttOverWebSocket(cfg)
+	if err != nil && cfg.MQTTRelay {
+		return wrong("--mqtt-relay", err)
+	} else if err != nil {
+		opened.skipped = append(opened.skipped, wrong("no MQTT over WebSocket", err).Error())
+	}
 	gateway, err := server.New(server.Config{
+		MQTT:   mqtt,
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
@@ -184,6 +191,7 @@ type brokerSet struct {
 	// Where they are, host:port; empty for brokers that are not ours, whose
 	// URLs may hold a password.
 	mqttAddr, redisAddr string
+	embedded            *embedded.MQTT // nil: the broker is not ours
 	states              bridges.States
 }
 
@@ -196,7 +204,7 @@ func connect(cfg config, logger *slog.Logger, streams *eventlog.Cursors, closing
 			return nil, err
 		}
 		closing.add(broker.Close)
-		mqttURL, b.mqttAddr = broker.URL(), broker.Addr()
+		mqttURL, b.mqttAddr, b.embedded = broker.URL(), broker.Addr(), broker
 	}
 	if redisURL == "" {
 		broker, err := embedded.StartRedis(embedded.RedisConfig{Addr: "127.0.0.1:6379"})

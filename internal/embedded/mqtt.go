@@ -16,6 +16,8 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/sluice-gateway/sluice/bridges"
 )
 
 // MQTTConfig is what an embedded MQTT broker needs. Zero fields take the
@@ -107,6 +109,24 @@ type Guest struct {
 	// Prefix is put before its client id, so that guests of one prefix can take
 	// over each other's sessions and nobody else's [none].
 	Prefix string
+	// Refused counts refusals [nobody].
+	Refused func(code string)
+}
+
+func (g Guest) mayRead(filter string) bool {
+	return g.Rules == nil || g.count(g.Rules.CheckRead(filter))
+}
+
+func (g Guest) mayPublish(topic string) bool {
+	return g.Rules == nil || g.count(g.Rules.CheckPublish(topic))
+}
+
+// count counts a refusal; true: it is none.
+func (g Guest) count(refusal error) bool {
+	if refusal != nil && g.Refused != nil {
+		g.Refused(bridges.CodeTopicForbidden)
+	}
+	return refusal == nil
 }
 
 // Rules say what a client may do. An error is a refusal.

@@ -62,7 +62,7 @@ func (*access) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	}
 	asked := make(map[string]bool, len(pk.Filters))
 	for _, s := range pk.Filters {
-		asked[s.Filter] = t.guest.Rules == nil || t.guest.Rules.CheckRead(s.Filter) == nil
+		asked[s.Filter] = t.guest.mayRead(s.Filter)
 	}
 	t.ask(asked)
 	return pk
@@ -99,11 +99,10 @@ func (*access) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 }
 
 func mayPublish(cl *mqtt.Client, topic string) bool {
-	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#") {
+	if t, ok := cl.Net.Conn.(*trackedConn); ok && !t.guest.mayPublish(topic) {
 		return false
 	}
-	t, ok := cl.Net.Conn.(*trackedConn)
-	return !ok || t.guest.Rules == nil || t.guest.Rules.CheckPublish(topic) == nil
+	return topic != "" && !strings.HasPrefix(topic, "$") && !strings.ContainsAny(topic, "+#")
 }
 
 // mayReceive asks for a filter of the client's that matches, where mochi finds

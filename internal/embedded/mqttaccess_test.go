@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,7 +171,10 @@ func TestMQTTGuestsKeepToTheirRules(t *testing.T) {
 
 	for _, version := range []uint{3, 4} {
 		t.Run(fmt.Sprintf("level %d", version), func(t *testing.T) {
-			guest := client(t, asGuest(t, broker, labGuest(t, "a")).SetProtocolVersion(version))
+			var refused atomic.Int32
+			as := labGuest(t, "a")
+			as.Refused = func(string) { refused.Add(1) }
+			guest := client(t, asGuest(t, broker, as).SetProtocolVersion(version))
 			for filter, want := range map[string]byte{
 				"lab/a/#": 1, "lab/a/x": 1, "demo/#": 1, "demo/+": 1,
 				"#": 0x80, "+/a/#": 0x80, "lab/#": 0x80, "lab/+/x": 0x80, "lab/b/x": 0x80, "lab/b/#": 0x80, "other": 0x80,
@@ -194,6 +198,9 @@ func TestMQTTGuestsKeepToTheirRules(t *testing.T) {
 			}
 			if !guest.IsConnectionOpen() {
 				t.Error("the guest was thrown out")
+			}
+			if n := refused.Load(); n != 10+3*5 {
+				t.Errorf("%d refusals were counted, want 25", n)
 			}
 		})
 	}
