@@ -40,10 +40,12 @@ var arrows = map[string][]string{
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "labs/...", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
+	"labs/mock":     {"internal/wire", "labs"},
 	"labs/mqttws":   {"internal/wire", "labs"},
+	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},
@@ -57,7 +59,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs/mqttws", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "server", "server/gqlws", "web",
 	},
 }
 

@@ -19,6 +19,8 @@ require (
 	modernc.org/sqlite v1.55.0
 )
 
+require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
+
 require (
 	github.com/agnivade/levenshtein v1.2.2
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -4,8 +4,8 @@
 //	                     events; WebSocket, both subprotocols
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
-//	/echo                the echo server to practise with; a WebSocket on / is one, too
-//	/mqtt                MQTT over WebSocket
+//	/echo …              practice servers; a WebSocket on / is an echo server, too
+//	/lab/<id>/…          the practice servers of a lab session, and /graphql, watched
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
@@ -39,8 +39,9 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/labs"
-	"github.com/sluice-gateway/sluice/labs/mqttws"
+	"github.com/sluice-gateway/sluice/labs/sessions"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -71,6 +72,11 @@ type Limits struct {
 	WebSocket   gqlws.Config // its limits alone
 	EchoBytes   int64        // of a message to the echo server [1 MiB]
 
+	LabBytes                           int64         // of a message to a lab session [128 KiB]
+	LabConnections, LabRate            int           // of one lab session [4, 100 messages a second]
+	LabLife                            time.Duration // of one that is not used [30 min]
+	LabSessions, LabSessionsPerAddress int           // at once [500, 20]
+
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
 	PublishPerSecond      int // mutations of one address
@@ -85,8 +91,8 @@ type Server struct {
 	access    *Access
 	clients   *clients
 	sockets   *gqlws.Transport
-	echo      *labs.Echo
-	mqtt      *mqttws.Server // nil: there is none
+	public    *sessions.Servers // for those who practise without a session
+	labs      *sessions.Sessions
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
@@ -115,18 +121,16 @@ func New(cfg Config) (*Server, error) {
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
-	s.echo = s.newEcho(cfg)
-	echo := s.access.guard(s.clients.identify(s.echo), s.refusals.add)
+	s.newLabs(cfg)
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
-	s.mux.Handle("/echo", echo)
-	if cfg.MQTT != nil {
-		s.mqtt = s.newMQTT(cfg)
-		s.mux.Handle("/mqtt", s.access.guard(s.clients.identify(s.mqtt), s.refusals.add))
+	for _, name := range s.public.Names() {
+		s.mux.Handle("/"+name, s.practice(s.public))
 	}
-	pages := http.NotFoundHandler()
+	s.mux.Handle(sessions.Path, s.access.guardHost(s.clients.identify(s.labs), s.refusals.add))
+	echo, pages := s.practice(s.public.Echo), http.NotFoundHandler()
 	if cfg.Pages != nil {
 		pages = s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add)
 	}
@@ -146,33 +150,49 @@ func New(cfg Config) (*Server, error) {
 // echo server to take.
 const echoOnLoopback = 16 << 20
 
-func (s *Server) newEcho(cfg Config) *labs.Echo {
+// newLabs makes the practice servers: those for everybody, and the sessions.
+func (s *Server) newLabs(cfg Config) {
 	ws := s.sockets.Config()
-	echo := labs.EchoConfig{DoorConfig: labs.DoorConfig{
-		MessageBytes: cfg.Limits.EchoBytes, PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
-		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
-	}}
-	if cfg.Access.loopback {
-		echo.MaxMessageBytes = echoOnLoopback
-	}
-	return labs.NewEcho(echo)
-}
-
-func (s *Server) newMQTT(cfg Config) *mqttws.Server {
-	ws := s.sockets.Config()
-	return mqttws.New(mqttws.Config{Connect: cfg.MQTT("", s.refusals.add), Door: labs.DoorConfig{
+	door := labs.DoorConfig{
 		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
-	}})
+	}
+	mqtt := func(string) func(context.Context, net.Conn) error { return nil }
+	if cfg.MQTT != nil {
+		mqtt = func(lab string) func(context.Context, net.Conn) error { return cfg.MQTT(lab, s.refusals.add) }
+	}
+	public := sessions.Env{Door: door, MQTT: mqtt("")}
+	public.Door.MessageBytes = cfg.Limits.EchoBytes
+	if cfg.Access.loopback {
+		public.MaxMessageBytes = echoOnLoopback
+	}
+	s.public = sessions.NewServers(public)
+	door.MessageBytes = cfg.Limits.LabBytes
+	s.labs = sessions.New(sessions.Config{
+		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
+		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
+		MQTT: mqtt, Doors: map[string]http.Handler{"graphql": inLab(s.graphql)}, Public: s.public, PublicOpen: cfg.Access.loopback,
+		Cursor: func(one *sessions.Session, p live.Position) string {
+			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
+		},
+		HTTPServer: s.HTTPServer,
+	})
+	cfg.Resolver.Labs = s.labs
 }
 
-// MQTT is the MQTT door alone, on every path: the course's port 8082. nil: there
-// is none.
-func (s *Server) MQTT() http.Handler {
-	if s.mqtt == nil {
+// practice puts what stands before a practice server without a session.
+func (s *Server) practice(h http.Handler) http.Handler {
+	return s.access.guard(s.clients.identify(h), s.refusals.add)
+}
+
+// Practice is a practice server alone, on every path: one of the course's ports.
+// nil: there is none by that name.
+func (s *Server) Practice(name string) http.Handler {
+	h := s.public.Named(name)
+	if h == nil {
 		return nil
 	}
-	return s.bounded(s.access.guard(s.clients.identify(s.mqtt), s.refusals.add))
+	return s.bounded(s.practice(h))
 }
 
 // bounded is what stands before every door.
@@ -208,18 +228,16 @@ func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.grap
 func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 
 // Shutdown drains the gateway, unless that has been done, and waits for its
-// sockets and streams, as gqlws.Transport.Shutdown does. The echo server's
-// sockets are told to leave now.
+// sockets and streams, as gqlws.Transport.Shutdown does. The practice servers'
+// sockets are told to leave now, and the lab sessions end.
 func (s *Server) Shutdown(ctx context.Context) error {
-	echo, mqtt := make(chan error, 1), make(chan error, 1)
-	go func() { echo <- s.echo.Shutdown(ctx) }()
+	practice := make(chan error, 1)
 	go func() {
-		if s.mqtt != nil {
-			mqtt <- s.mqtt.Shutdown(ctx)
-		}
-		close(mqtt)
+		err := s.public.Shutdown(ctx)
+		s.labs.Close()
+		practice <- err
 	}()
-	return errors.Join(s.sockets.Shutdown(ctx), <-echo, <-mqtt)
+	return errors.Join(s.sockets.Shutdown(ctx), <-practice)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

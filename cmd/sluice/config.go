@@ -32,6 +32,8 @@ type cli struct {
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
+	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -45,6 +45,14 @@ type GatewayStats struct {
 	Goroutines int `json:"goroutines"`
 }
 
+// One of the servers of a session.
+type LabServer struct {
+	// What it is: echo, mock, chaos, and so on.
+	Name string `json:"name"`
+	// Where a WebSocket client finds it.
+	URL string `json:"url"`
+}
+
 // A message and where it stands.
 type MessageEdge struct {
 	// Where it stands in its room.
@@ -105,6 +113,44 @@ type PublishRedisInput struct {
 type Query struct {
 }
 
+// What came back.
+type RawAnswer struct {
+	// Of the answer to the request; null: there was none.
+	Status *int `json:"status,omitempty"`
+	// The answer's head and what is behind it, at most 64 KiB.
+	Answer WireBytes `json:"answer"`
+	// Whether the server has closed the connection.
+	Closed bool `json:"closed"`
+}
+
+// A frame to play. What is left out is as it should be: FIN set, masked, the shortest form of the payload's own length.
+type RawFrameInput struct {
+	// 0 to 15: 1 is text, 2 binary, 0 a continuation, 8 close, 9 ping, 10 pong.
+	Opcode int `json:"opcode"`
+	// The payload as text.
+	Text *string `json:"text,omitempty"`
+	// The payload in hexadecimal, in place of text. Blanks are allowed.
+	Hex *string `json:"hex,omitempty"`
+	// Whether it is the last of its message.
+	Fin bool `json:"fin"`
+	// The first reserved bit.
+	Rsv1 bool `json:"rsv1"`
+	// The second reserved bit.
+	Rsv2 bool `json:"rsv2"`
+	// The third reserved bit.
+	Rsv3 bool `json:"rsv3"`
+	// Whether the payload is masked.
+	Masked bool `json:"masked"`
+	// The masking key: 8 hexadecimal digits; left out: a random one.
+	Key *string `json:"key,omitempty"`
+	// How to write the length: 7, 16 or 64 bits; left out: in the shortest form.
+	LengthForm *int `json:"lengthForm,omitempty"`
+	// What the header is to say in place of the payload's own length.
+	Length *int `json:"length,omitempty"`
+	// How long to wait behind it, in milliseconds: 0 to 20,000.
+	PauseMs int `json:"pauseMs"`
+}
+
 // How often something was refused.
 type RefusalCount struct {
 	// The `extensions.code` of an error, or the code with which a socket was closed.
@@ -134,9 +180,71 @@ type SendMessageInput struct {
 	Content string `json:"content"`
 }
 
+// Frames to play to a session.
+type SendRawFramesInput struct {
+	// As `startLab` gave it.
+	Session string `json:"session"`
+	// Which of the session's servers, with a query if you like: `echo`, `echo?ping=1s`, `mock`.
+	Path string `json:"path"`
+	// What the handshake offers in Sec-WebSocket-Protocol.
+	Subprotocols []string `json:"subprotocols"`
+	// Whether it offers permessage-deflate.
+	Deflate bool `json:"deflate"`
+	// Sent one after the other. At most 64, and 256 KiB in all.
+	Frames []RawFrameInput `json:"frames"`
+	// How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	WaitMs int `json:"waitMs"`
+	// Whether to leave unread what the server sends, like a client that hangs.
+	Deaf bool `json:"deaf"`
+}
+
+// A request to play to a session.
+type SendRawRequestInput struct {
+	// As `startLab` gave it.
+	Session string `json:"session"`
+	// The request line and the headers, as you write them: lines end as HTTP wants it, and an empty line is put behind them. The path is that of one of the session's servers, such as `/echo`.
+	Head string `json:"head"`
+	// How long to listen, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	WaitMs int `json:"waitMs"`
+}
+
 // Streams of events. Each operation selects exactly one of these fields. A stream
 // runs until the client completes it, unless its description says when it ends.
 type Subscription struct {
+}
+
+// What a session has seen.
+type WireCounts struct {
+	// Connections and plain requests, so far.
+	Connections int `json:"connections"`
+	// Of them, how many are open.
+	Open int `json:"open"`
+	// Frames from the client.
+	FramesToServer int `json:"framesToServer"`
+	// Frames from the server.
+	FramesToClient int `json:"framesToClient"`
+	// What was wrong with them.
+	Problems int `json:"problems"`
+}
+
+// One line of a head.
+type WireHeader struct {
+	// As the server understands it: in canonical case.
+	Name string `json:"name"`
+	// What stood behind the colon.
+	Value string `json:"value"`
+}
+
+// Something that is wrong.
+type WireProblem struct {
+	// The rule that was broken, in a word for programs.
+	Rule string `json:"rule"`
+	// What was seen.
+	Text string `json:"text"`
+	// Where the rule stands, such as `RFC 6455, section 5.1`.
+	Section string `json:"section"`
+	// The close code that a strict receiver answers with.
+	CloseCode int `json:"closeCode"`
 }
 
 // What becomes of an event for which a client has no room.

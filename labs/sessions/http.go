@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +61,12 @@ func (one *Session) serve(w http.ResponseWriter, r *http.Request, path string) {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		w.Header().Set("Access-Control-Allow-Origin", origin) // never with credentials
 		w.Header().Add("Vary", "Origin")
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+			w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Accept, Authorization, Last-Event-ID")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 	}
 	one.handler.ServeHTTP(w, below)
 }
@@ -120,16 +125,6 @@ func (one *Session) about(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"name": one.Name, "lesson": one.Lesson, "nonce": one.Nonce,
-		"expires": one.Expires().UTC().Format(time.RFC3339), "servers": one.Paths(),
+		"expires": one.Expires().UTC().Format(time.RFC3339), "servers": one.Doors(),
 	})
-}
-
-// paths lists the doors of a session.
-func (s *Sessions) paths() []string {
-	list := []string{"echo", "deflate"}
-	for name := range s.cfg.Doors {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	return list
 }

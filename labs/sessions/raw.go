@@ -194,15 +194,18 @@ func (a *answers) played() Played {
 // Handshake is the head of a right opening handshake, for a path of the session.
 func Handshake(path string, subprotocols []string, deflate bool) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "GET /%s HTTP/1.1\nHost: localhost\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n", strings.TrimPrefix(path, "/"))
+	fmt.Fprintf(&b, "GET /%s HTTP/1.1\nHost: localhost\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n", strings.TrimPrefix(oneLine(path), "/"))
 	if len(subprotocols) > 0 {
-		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\n", strings.Join(subprotocols, ", "))
+		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\n", oneLine(strings.Join(subprotocols, ", ")))
 	}
 	if deflate {
 		b.WriteString("Sec-WebSocket-Extensions: permessage-deflate\n")
 	}
 	return b.String()
 }
+
+// oneLine keeps what belongs into one line from becoming two.
+func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "").Replace(s) }
 
 // check reports a play that is out of bounds.
 func (p *Play) check() error {

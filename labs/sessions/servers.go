@@ -3,10 +3,12 @@ package sessions
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/mqttws"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -15,16 +17,21 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
+	// MQTT serves a connection of MQTT over WebSocket (see mqttws.Config); nil:
+	// there is no such server.
+	MQTT func(context.Context, net.Conn) error
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
 // seen by it, no other set knows of.
 type Servers struct {
 	Echo    *labs.Echo
-	Deflate *labs.Echo // an echo server that accepts compression
+	Deflate *labs.Echo     // an echo server that accepts compression
+	MQTT    *mqttws.Server // nil: there is none
 
-	mux *http.ServeMux
-	all []server
+	mux   *http.ServeMux
+	names []string
+	all   map[string]server
 }
 
 // server is a practice server.
@@ -35,20 +42,31 @@ type server interface {
 
 // NewServers makes a set. It costs little until the first client comes.
 func NewServers(env Env) *Servers {
-	s := &Servers{mux: http.NewServeMux()}
-	s.Echo = mount(s, labs.NewEcho(labs.EchoConfig{DoorConfig: env.Door, MaxMessageBytes: env.MaxMessageBytes}), "/echo", "/{$}")
-	s.Deflate = mount(s, labs.NewEcho(labs.EchoConfig{DoorConfig: env.Door, MaxMessageBytes: env.MaxMessageBytes, Deflate: true}), "/deflate")
+	s := &Servers{mux: http.NewServeMux(), all: make(map[string]server)}
+	echo := labs.EchoConfig{DoorConfig: env.Door, MaxMessageBytes: env.MaxMessageBytes}
+	s.Echo = add(s, "echo", labs.NewEcho(echo))
+	s.mux.Handle("/{$}", s.Echo)
+	echo.Deflate = true
+	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
+	if env.MQTT != nil {
+		s.MQTT = add(s, "mqtt", mqttws.New(mqttws.Config{Door: env.Door, Connect: env.MQTT}))
+	}
 	return s
 }
 
-// mount gives a server its paths.
-func mount[S server](s *Servers, one S, paths ...string) S {
-	s.all = append(s.all, one)
-	for _, path := range paths {
-		s.mux.Handle(path, one)
-	}
+// add puts a server on the path of its name.
+func add[S server](s *Servers, name string, one S) S {
+	s.names = append(s.names, name)
+	s.all[name] = one
+	s.mux.Handle("/"+name, one)
 	return one
 }
+
+// Names lists the servers.
+func (s *Servers) Names() []string { return s.names }
+
+// Named returns a server, which answers on every path; nil: there is none.
+func (s *Servers) Named(name string) http.Handler { return s.all[name] }
 
 // ServeHTTP serves each server on its path.
 func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -56,10 +74,10 @@ func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serv
 // Shutdown ends the servers' connections, those of all at once, and waits for
 // them. When ctx ends it drops the rest and returns an error.
 func (s *Servers) Shutdown(ctx context.Context) error {
-	errs := make([]error, len(s.all))
+	errs := make([]error, len(s.names))
 	var ending sync.WaitGroup
-	for i, one := range s.all {
-		ending.Go(func() { errs[i] = one.Shutdown(ctx) })
+	for i, name := range s.names {
+		ending.Go(func() { errs[i] = s.all[name].Shutdown(ctx) })
 	}
 	ending.Wait()
 	return errors.Join(errs...)

@@ -20,8 +20,11 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"maps"
+	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,9 +52,13 @@ type Config struct {
 	Sessions    int             // at once [500]
 	PerAddress  int             // of one client; loopback is exempt [20]
 	Bounds      wire.Bounds     // of a transcript [4,000 events, 1 MiB, 128 KiB a message]
+	// MQTT makes Env.MQTT for a session, by its public name [none].
+	MQTT func(publicName string) func(context.Context, net.Conn) error
 	// Doors are handlers of others under a session's path, such as "graphql".
 	// They find the session by From.
 	Doors map[string]http.Handler
+	// Cursor names a position among a session's events to clients [empty].
+	Cursor func(one *Session, p live.Position) string
 	// Public is the set of servers of those who practise without a session.
 	Public *Servers
 	// PublicOpen lets anybody change how the public ones behave.
@@ -82,6 +89,12 @@ func New(cfg Config) *Sessions {
 	cfg.PerAddress = cmp.Or(cfg.PerAddress, 20)
 	cfg.Door.MessageBytes = cmp.Or(cfg.Door.MessageBytes, 128<<10)
 	cfg.Bounds.Events = cmp.Or(cfg.Bounds.Events, 4000)
+	if cfg.MQTT == nil {
+		cfg.MQTT = func(string) func(context.Context, net.Conn) error { return nil }
+	}
+	if cfg.Cursor == nil {
+		cfg.Cursor = func(*Session, live.Position) string { return "" }
+	}
 	if cfg.HTTPServer == nil {
 		cfg.HTTPServer = func(h http.Handler) *http.Server {
 			return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
@@ -89,7 +102,7 @@ func New(cfg Config) *Sessions {
 	}
 	s := &Sessions{cfg: cfg, stop: make(chan struct{}), byID: make(map[string]*Session)}
 	s.tail = live.NewTail(live.TailConfig[*Session, wire.Event]{
-		Archive: archive{}, Size: size,
+		Archive: archive{s}, Size: size, Cursor: cfg.Cursor,
 		Follow: func(one *Session) func() { return one.Transcript.Follow(func() { s.tail.Grown(one) }) },
 	})
 	s.work.Go(s.expire)
@@ -129,7 +142,7 @@ func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
-	one.Servers = NewServers(Env{Door: door})
+	one.Servers = NewServers(Env{Door: door, MQTT: s.cfg.MQTT(one.Name)})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,8 +303,13 @@ func (one *Session) use() {
 	one.used = time.Now()
 }
 
-// Paths lists where the session's servers are, below its own path.
-func (one *Session) Paths() []string { return one.of.paths() }
+// Doors lists the session's servers, each of which is below the session's own
+// path under its name.
+func (one *Session) Doors() []string {
+	list := slices.Concat(one.Servers.Names(), slices.Collect(maps.Keys(one.of.cfg.Doors)))
+	slices.Sort(list)
+	return list
+}
 
 // allow takes a place for a message.
 func (one *Session) allow() (refusal string) {

@@ -31,10 +31,10 @@ func (one *Session) Last(n int) []wire.Event {
 }
 
 // archive is the transcripts as a live.Archive.
-type archive struct{}
+type archive struct{ of *Sessions }
 
 // Read implements live.Archive.
-func (archive) Read(_ context.Context, one *Session, after live.Position, limit int) ([]live.Event[wire.Event], error) {
+func (a archive) Read(_ context.Context, one *Session, after live.Position, limit int) ([]live.Event[wire.Event], error) {
 	found := make([]wire.Event, limit)
 	n, open := one.Transcript.After(after.Lo, found)
 	if n == 0 && !open {
@@ -42,6 +42,9 @@ func (archive) Read(_ context.Context, one *Session, after live.Position, limit 
 	}
 	if n > 0 && found[0].Seq != after.Lo+1 {
 		return nil, &live.Trimmed{Through: live.Position{Lo: found[0].Seq - 1}}
+	}
+	if !open {
+		a.of.tail.Grown(one) // the next read tells that it has ended
 	}
 	events := make([]live.Event[wire.Event], n)
 	for i, e := range found[:n] {
