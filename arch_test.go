@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	"labs/mock":     {"internal/wire", "labs"},
 	"labs/mqttws":   {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
+	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
 
 	"web":         {},

@@ -49,6 +49,8 @@ type Options struct {
 	// there are none, and the client may be silent for as long as it likes.
 	PingEvery  time.Duration
 	PongWithin time.Duration
+	// PingPayload is what the next ping carries, at most 125 bytes [its number].
+	PingPayload func() []byte
 	// Subprotocols are what to choose from, in the client's order [none].
 	Subprotocols []string
 	// RequireSubprotocol refuses clients that offer none of Subprotocols.
@@ -100,6 +102,16 @@ func (d *Door) Shutdown(ctx context.Context) error { return d.sockets.shutdown(c
 func (d *Door) refuse(w http.ResponseWriter, f *refusal) {
 	d.cfg.Refused(f.code)
 	f.write(w)
+}
+
+// Refuse answers a handshake with an error that a server has found, unless the
+// handshake itself is wrong. message is a sentence.
+func (d *Door) Refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	if f := handshake(r); f != nil {
+		d.refuse(w, f)
+		return
+	}
+	d.refuse(w, &refusal{status, code, message})
 }
 
 // Serve answers the handshake and, if it is right, plays with the socket until
@@ -299,7 +311,11 @@ func (s *Socket) ping() {
 		case <-s.done:
 			return
 		case <-ticker.C:
-			if s.Ping(strconv.AppendInt(nil, n, 10)) != nil {
+			payload := strconv.AppendInt(nil, n, 10)
+			if s.options.PingPayload != nil {
+				payload = s.options.PingPayload()
+			}
+			if s.Ping(payload) != nil {
 				return // the reader finds out why
 			}
 		}

@@ -34,6 +34,7 @@ type cli struct {
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
 	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
 	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
+	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -32,7 +32,7 @@ type mockCommand struct {
 	Origins   []string `help:"Pages that may connect, such as https://app.example. Pages of this machine may." name:"origin" placeholder:"ORIGIN"`
 	Anonymous bool     `help:"Let clients of other machines in."`
 
-	Seed        uint64 `help:"What a script without a seed draws from. 0: draw one."`
+	Seed        uint64 `help:"What scripts draw from, instead of their own seed."`
 	VerdictJSON string `help:"Write the verdict to this file, too." name:"verdict-json" placeholder:"FILE"`
 	Verbose     bool   `help:"Tell what happens." short:"v"`
 

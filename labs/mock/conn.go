@@ -127,11 +127,11 @@ func (c *conn) ponged(payload []byte) { c.hears(&message{kind: wire.Pong, data: 
 // hears judges what came and follows the first rule that fits.
 func (c *conn) hears(m *message) {
 	s := &scope{message: m}
-	c.within(s, func() {
-		if line := c.judge.hears(m, s); line > 0 {
-			c.tell(position(line), "an expectation was met by %s", where(m))
-		}
-	})
+	met := position(0)
+	c.within(s, func() { met = c.judge.hears(m, s) })
+	if met > 0 {
+		c.tell(met, "an expectation was met by %s", where(m))
+	}
 	if m.kind == wire.Close || c.socket.Context().Err() != nil {
 		return
 	}
@@ -391,6 +391,7 @@ func (c *conn) enqueue(messages int, data []byte, write func() error) {
 		return
 	}
 	if c.server.knobs.Load().Overflow == Drop {
+		c.play.dropped.Add(1)
 		c.tell(0, "dropped %d bytes: the client reads too slowly", len(data))
 		return
 	}

@@ -1,8 +1,10 @@
 package mock
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"reflect"
 	"regexp"
@@ -35,12 +37,16 @@ func Parse(text []byte) (script *Script, err error) {
 	if len(text) > maxScript {
 		return nil, &Error{Line: 1, Reason: fmt.Sprintf("the script has %d bytes: at most %d are accepted", len(text), maxScript)}
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
+	var document, another yaml.Node
+	reader := yaml.NewDecoder(bytes.NewReader(text))
+	if err := reader.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
 		return nil, notYAML(err)
 	}
 	if len(document.Content) == 0 {
 		return nil, &Error{Line: 1, Reason: "the script is empty: it needs rules, or paths with rules"}
+	}
+	if err := reader.Decode(&another); !errors.Is(err, io.EOF) {
+		return nil, &Error{Line: max(another.Line, 1), Reason: "a script is one document: what follows the first one is not read"}
 	}
 	defer func() {
 		switch wrong := recover().(type) {
@@ -256,7 +262,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, tag reflect.StructTag, 
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := reflect.ValueOf(n.Content[i].Value)
+		key := reflect.ValueOf(d.key(n.Content[i]))
 		if v.MapIndex(key).IsValid() {
 			d.fail(n.Content[i], "%q is there twice", n.Content[i].Value)
 		}
@@ -264,6 +270,14 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, tag reflect.StructTag, 
 		d.decode(n.Content[i+1], element, "", strconv.Quote(n.Content[i].Value))
 		v.SetMapIndex(key, element)
 	}
+}
+
+// key is the key of a mapping.
+func (d *decoder) key(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || n.Anchor != "" {
+		d.fail(n, "a key is a text")
+	}
+	return n.Value
 }
 
 // field is a field of a struct of script.go, those of its inline structs too.
@@ -316,7 +330,7 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, what string) {
 	var chosen []string
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
-		at := slices.Index(keys, key.Value)
+		at := slices.Index(keys, d.key(key))
 		if at < 0 {
 			d.fail(key, "%q is not known in %s%s", key.Value, what, suggest(key.Value, keys))
 		}

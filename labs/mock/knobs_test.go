@@ -118,19 +118,10 @@ func TestWhoReadsTooSlowlyIsCutOrMissesMessages(t *testing.T) {
 		}
 	})
 	t.Run("drop", func(t *testing.T) {
-		dropped := &counter{}
-		script, err := Parse([]byte(flood))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := startWith(t, "", Config{Script: script, Event: func(e Event) {
-			if strings.HasPrefix(e.Text, "dropped") {
-				dropped.add()
-			}
-		}})
+		r := start(t, flood)
 		r.turn(KnobChange{BufferBytes: ptr(512 << 10), Overflow: ptr(Drop)})
 		c := r.dial("/")
-		r.await(func(Verdict) bool { return dropped.count() > 3 })
+		r.await(func(Verdict) bool { return r.Status().Dropped > 3 })
 		got := 0
 		for n := 0; n < 78; { // to the last ones, which come in time again
 			_, data, err := c.ReadMessage()
@@ -149,25 +140,8 @@ func TestWhoReadsTooSlowlyIsCutOrMissesMessages(t *testing.T) {
 	})
 }
 
-type counter struct {
-	mu sync.Mutex
-	n  int
-}
-
-func (c *counter) add() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
-}
-
-func (c *counter) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n
-}
-
 func TestANewScriptIsForNewConnections(t *testing.T) {
-	r := start(t, `{ "seed": 3, "rules": [ { "on": "message", "do": [ { "send": "old {{connection}}" } ] } ] }`)
+	r := startWith(t, `{ "$schema": "mock-script.schema.json", "seed": 3, "rules": [ { "on": "message", "do": [ { "send": "old {{connection}}" } ] } ] }`, Config{})
 	old := r.dial("/")
 	old.say("x")
 	old.want("old 1")

@@ -324,7 +324,7 @@ func (v *pattern) decode(d *decoder, n *yaml.Node) {
 		v.members = []patternMember{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
-			if strings.HasPrefix(key.Value, "$") {
+			if strings.HasPrefix(d.key(key), "$") {
 				v.special(d, n, key, value)
 				continue
 			}

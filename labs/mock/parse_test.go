@@ -36,7 +36,7 @@ var refusals = []struct {
 }{
 	{"nothing", "", "line 1: the script is empty: it needs rules, or paths with rules", false},
 	{"not YAML", "rules:\n  - on: [", "line 2: this is neither YAML nor JSON: did not find expected node content", true},
-	{"not a mapping", "- 1", "line 1, column 1: the script is a mapping with name, seed, vars, draw, subprotocols, require_subprotocol, ping_every, pong_within, no_pong, deflate, message_bytes, rules, expect, paths", false},
+	{"not a mapping", "- 1", "line 1, column 1: the script is a mapping with name, seed, vars, draw, subprotocols, require_subprotocol, ping_every, pong_within, no_pong, deflate, message_bytes, rules, expect, paths, $schema", false},
 	{"no rules", "name: x", "line 1, column 1: the script says nothing: it needs rules, expect, or paths", true},
 	{"unknown word", "rulez: []", `line 1, column 1: "rulez" is not known in the script: did you mean "rules"?`, false},
 	{"unknown trigger", "rules:\n  - on: conect\n    do: [echo]", `line 2, column 9: "conect" is not known as "on": did you mean "connect"?`, false},
@@ -77,6 +77,8 @@ var refusals = []struct {
 	{"no subprotocol to require", "require_subprotocol: true\nrules: [ { on: message, do: [echo] } ]", `line 1, column 22: require_subprotocol needs subprotocols to choose from`, true},
 	{"an alias", "vars: { a: &x 1, b: *x }\nrules: [ { on: message, do: [echo] } ]", `line 1, column 12: anchors and aliases are not accepted: write it out`, true},
 	{"a ping that is too frequent", "ping_every: 10ms\nrules: [ { on: message, do: [echo] } ]", `line 1, column 13: ping_every is never, or a time from 200ms to 60s, not "10ms"`, true},
+	{"two documents", "rules: [ { on: message, do: [echo] } ]\n---\nrules: []", `line 2: a script is one document: what follows the first one is not read`, true},
+	{"a key that is a list", "rules: [ { on: { json: { ? [a] : 1 } }, do: [echo] } ]", `line 1, column 28: a key is a text`, true},
 	{"no whole number", "draw: { a: { int: [1.2, 1.8] } }\nrules: [ { on: message, do: [echo] } ]", `line 1, column 19: there is no whole number between 1.2 and 1.8`, true},
 	{"JSON", "{\"rules\": [\n  {\"on\": \"message\", \"do\": [\"eco\"]}]}", `line 2, column 28: "eco" is not known as an element of "do": did you mean "echo"?`, false},
 }

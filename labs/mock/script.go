@@ -56,11 +56,12 @@ func (s *Script) Paths() []string {
 
 type root struct {
 	Name      string                `key:"name" doc:"What the script is for. It heads the verdict." max:"200"`
-	Seed      *uint64               `key:"seed" doc:"What everything random is drawn from. Without it the server draws one and shows it."`
+	Seed      *uint64               `key:"seed" doc:"What everything random is drawn from. Without it, or with 0, the server draws one and shows it."`
 	Vars      map[string]constant   `key:"vars" doc:"Variables and the values they begin with on each connection. Who runs the server may give them others." max:"64"`
 	Draw      map[string]*draw      `key:"draw" doc:"Variables that begin with a random value." max:"64"`
 	Behaviour behaviour             `key:",inline"`
 	Paths     map[string]*behaviour `key:"paths" doc:"How to behave on paths that end in these, such as /chat. What stands outside is for all other paths; when nothing does, they are answered 404." max:"16"`
+	Schema    string                `key:"$schema" doc:"Where this schema is, for editors."`
 }
 
 type behaviour struct {

@@ -1,7 +1,6 @@
 package mock
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -20,12 +19,10 @@ import (
 type Config struct {
 	Door   labs.DoorConfig
 	Script *Script // [Default]
-	// Seed is what scripts without a seed draw from [drawn at each SetScript].
-	Seed uint64
+	Seed   uint64  // what scripts draw from [their own seed, else one that is drawn]
 	// Vars are values for the variables that scripts declare under vars; a script
 	// does not see those that it does not declare [none].
-	Vars  map[string]string
-	Knobs Knobs
+	Vars map[string]string
 	// Event is told what the server does. It must not wait [nobody is told].
 	Event func(Event)
 }
@@ -34,7 +31,7 @@ type Config struct {
 type Knobs struct {
 	Latency     time.Duration `json:"latency"`     // before everything that is sent, 0 to 10 s
 	ErrorRate   float64       `json:"errorRate"`   // how many messages are answered by an error instead, 0 to 1
-	Connections int           `json:"connections"` // how many may be open at once, more are answered 503 [1,000]
+	Connections int           `json:"connections"` // how many may be open at once, more are answered 503; 1 to 10,000 [1,000]
 	BufferBytes int           `json:"bufferBytes"` // what may wait to be sent to one client, up to 8 MiB [1 MiB]
 	Overflow    Overflow      `json:"overflow"`    // what happens to what does not fit into the buffer [Cut]
 }
@@ -118,11 +115,12 @@ type play struct {
 	seed   uint64
 	vars   map[string]any // what the host says and what is drawn once
 	bench  bench
-	opened atomic.Int64
 	at     time.Time
+
+	opened, dropped atomic.Int64
 }
 
-// New makes a Server. Knobs out of bounds take their defaults.
+// New makes a Server, with its knobs at their defaults.
 func New(cfg Config) *Server {
 	if cfg.Script == nil {
 		cfg.Script = Default()
@@ -131,11 +129,7 @@ func New(cfg Config) *Server {
 		cfg.Event = func(Event) {}
 	}
 	s := &Server{cfg: cfg}
-	k := cfg.Knobs
-	k.Connections = cmp.Or(k.Connections, 1000)
-	k.BufferBytes = cmp.Or(k.BufferBytes, 1<<20)
-	k.Overflow = cmp.Or(k.Overflow, Cut)
-	s.knobs.Store(&k)
+	s.knobs.Store(&Knobs{Connections: 1000, BufferBytes: 1 << 20, Overflow: Cut})
 	admit := cfg.Door.Admit
 	if admit == nil {
 		admit = func(*http.Request) (func(), string) { return func() {}, "" }
@@ -164,10 +158,11 @@ func New(cfg Config) *Server {
 // begins a new verdict. It returns the seed that the script draws from.
 func (s *Server) SetScript(script *Script) (seed uint64) {
 	seed = s.cfg.Seed
-	if script.Seed != nil {
+	if seed == 0 && script.Seed != nil {
 		seed = *script.Seed
-	} else if seed == 0 {
-		seed = rand.Uint64N(1 << 32)
+	}
+	if seed == 0 {
+		seed = 1 + rand.Uint64N(1<<32-1)
 	}
 	p := &play{script: script, seed: seed, vars: make(map[string]any), at: time.Now()}
 	for name := range script.root.Vars {
@@ -205,14 +200,19 @@ type Status struct {
 	Since  time.Time // when the script was set
 	Seed   uint64
 	Open   int // connections
-	Opened int // connections since the script was set
-	Knobs  Knobs
+	// Since the script was set: connections that opened, and messages that were
+	// left out because a client read too slowly.
+	Opened, Dropped int
+	Knobs           Knobs
 }
 
 // Status tells what the server is doing.
 func (s *Server) Status() Status {
 	p := s.current()
-	return Status{Script: p.script, Since: p.at, Seed: p.seed, Open: int(s.open.Load()), Opened: int(p.opened.Load()), Knobs: *s.knobs.Load()}
+	return Status{
+		Script: p.script, Since: p.at, Seed: p.seed, Open: int(s.open.Load()),
+		Opened: int(p.opened.Load()), Dropped: int(p.dropped.Load()), Knobs: *s.knobs.Load(),
+	}
 }
 
 // Verdict compares what came since the script was set with what it expects.

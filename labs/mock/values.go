@@ -207,7 +207,7 @@ func (v *value) decode(d *decoder, n *yaml.Node) {
 	case yaml.MappingNode:
 		v.is = 'o'
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			pair := valuePair{key: n.Content[i].Value}
+			pair := valuePair{key: d.key(n.Content[i])}
 			if slices.ContainsFunc(v.object, func(p valuePair) bool { return p.key == pair.key }) {
 				d.fail(n.Content[i], "%q is there twice", pair.key)
 			}

@@ -266,7 +266,7 @@ func (i *item) kind() wire.Opcode {
 }
 
 // hears judges what came and says which line of the script it met, or 0.
-func (j *judge) hears(m *message, s *scope) (line int) {
+func (j *judge) hears(m *message, s *scope) (line position) {
 	j.bench.mu.Lock()
 	defer j.bench.mu.Unlock()
 	if m.number > 0 {
@@ -288,7 +288,7 @@ func (j *judge) hears(m *message, s *scope) (line int) {
 	if i := j.choose(fits); i != nil {
 		i.count++
 		i.saw, i.message = "", 0
-		return int(i.At)
+		return i.At
 	}
 	if len(fits) > 0 {
 		i := fits[0]
