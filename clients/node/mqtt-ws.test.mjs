@@ -6,6 +6,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 import mqtt from "mqtt";
 import WebSocket from "ws";
 import { connect, established } from "./clients.mjs";
+import { post } from "./raw.mjs";
 import { atEnd, Environment, newGateway, until, withoutBrokers, within } from "./harness.mjs";
 
 // Each broker, and how to start a gateway in front of it.
@@ -26,9 +27,9 @@ for (const [broker, start] of Object.entries(brokers)) {
     afterEach((t) => env.report(t));
 
     // join connects mqtt.js; what it receives is in messages.
-    async function join(t, options) {
+    async function join(t, { path = "/mqtt", ...options } = {}) {
       let ws;
-      const client = await mqtt.connectAsync(`ws://${gateway.addr}/mqtt`, {
+      const client = await mqtt.connectAsync(`ws://${gateway.addr}${path}`, {
         reconnectPeriod: 0,
         connectTimeout: 5_000,
         createWebsocket: (url, protocols) => (ws = new WebSocket(url, protocols)),
@@ -122,6 +123,64 @@ for (const [broker, start] of Object.entries(brokers)) {
         qos: "EXACTLY_ONCE",
         retained: false,
       });
+    });
+
+    test("topics and channels of a lab session are its own", async (t) => {
+      const start = async () => {
+        const { body } = await post(gateway.graphql, JSON.stringify({ query: "mutation { startLab { id name } }" }));
+        const { id, name } = JSON.parse(body).data.startLab;
+        const graphql = connect(t, "graphql-ws", `ws://${gateway.addr}/lab/${id}/graphql`);
+        return { id, name, mqtt: await join(t, { path: `/lab/${id}/mqtt`, clientId: "learner" }), ...graphql };
+      };
+      const [own, other] = [await start(), await start()];
+
+      for (const { mqtt } of [own, other]) {
+        const filters = { [`lab/${own.name}/#`]: { qos: 1 }, "demo/#": { qos: 1 }, "lab/#": { qos: 1 } };
+        const refusal = await mqtt.subscribeAsync(filters).then(assert.fail, (error) => error);
+        assert.deepEqual([...refusal.packet.granted], mqtt === own.mqtt ? [1, 1, 128] : [128, 1, 128]);
+      }
+
+      const query = `subscription { mqttMessages(topic: "lab/${own.name}/x") { payload } }`;
+      const patterns = ["lab:*", "*", `lab:${own.name}:*`].map(
+        (pattern) => `subscription { redisPatternMessages(pattern: "${pattern}") { payload } }`,
+      );
+      const stream = own.subscribe({ query });
+      await established(
+        stream,
+        () => own.mqtt.publishAsync(`lab/${own.name}/x`, "by mqtt.js", { qos: 1 }),
+        (result) => result.data.mqttMessages.payload === "by mqtt.js",
+      );
+      for (const [client, document] of [
+        [other, query],
+        [other, patterns[2]],
+        [own, patterns[0]],
+        [own, patterns[1]],
+        [connect(t, "graphql-ws", gateway.socket), query],
+      ]) {
+        const { errors } = await client.subscribe({ query: document }).ending();
+        assert.equal(errors[0].extensions.code, "TOPIC_FORBIDDEN", document);
+      }
+
+      await other.mqtt.publishAsync(`lab/${own.name}/x`, "forged", { qos: 2 });
+      own.mqtt.messages.length = 0;
+      const publish = `mutation { publishMQTT(input: { topic: "lab/${own.name}/y", payload: "by GraphQL" }) { acknowledgedAt } }`;
+      assert.equal((await own.execute({ query: publish })).errors, undefined);
+      assert.equal((await next(own.mqtt)).payload, "by GraphQL");
+      const redis = own.subscribe({ query: patterns[2] });
+      const shout = `mutation { publishRedis(input: { channel: "lab:${own.name}:x", payload: "by Redis" }) { acknowledgedAt } }`;
+      await established(
+        redis,
+        () => own.execute({ query: shout }),
+        (result) => result.data.redisPatternMessages.payload === "by Redis",
+      );
+
+      assert.ok(!stream.results.some(({ data }) => data.mqttMessages.payload === "forged"));
+      assert.deepEqual(
+        other.mqtt.messages.filter(({ topic }) => topic.startsWith("lab/")),
+        [],
+      );
+      for (const { name, output } of [gateway, env.mosquitto].filter(Boolean))
+        for (const { id } of [own, other]) assert.ok(!output.includes(id), `${name} tells the id of a session`);
     });
 
     test("MQTT 5 is spoken, or refused in its own words", async (t) => {
