@@ -26,47 +26,55 @@ func (g *gateway) inLab(t *testing.T, publicName string) *gateway {
 }
 
 // TestLabsTopicsAreTheirOwn asks for the same document as clients of two sessions
-// and as one of none, also while an execution of it runs that could be shared.
+// and as one of none, also while an execution of it runs that is shared.
 func TestLabsTopicsAreTheirOwn(t *testing.T) {
 	g := start(t)
 	a, b := g.inLab(t, "a"), g.inLab(t, "b")
-	const document = `subscription { mqttMessages(topic: "lab/a/x") { payload } }`
-	refused := func() {
-		t.Helper()
-		for _, other := range []*gateway{g, b} {
-			s := other.socket(t)
-			s.subscribe("1", document)
-			if got := s.read(); !strings.Contains(got, "TOPIC_FORBIDDEN") {
-				t.Errorf("another's client got %s", got)
+	for _, test := range []struct {
+		broker             *bridges.Memory
+		topic              string
+		subscribe, publish string
+	}{
+		{g.mqtt, "lab/a/x", `mqttMessages(topic: "lab/a/x")`, `publishMQTT(input: {topic: "lab/a/x", payload: "own"})`},
+		{g.redis, "lab:a:x", `redisMessages(channel: "lab:a:x")`, `publishRedis(input: {channel: "lab:a:x", payload: "own"})`},
+	} {
+		t.Run(test.topic, func(t *testing.T) {
+			document := "subscription { " + test.subscribe + " { payload } }"
+			publish := "mutation { " + test.publish + " { acknowledgedAt } }"
+			refused := func() {
+				t.Helper()
+				for _, other := range []*gateway{g, b} {
+					s := other.socket(t)
+					s.subscribe("1", document)
+					if got := s.read(); !strings.Contains(got, "TOPIC_FORBIDDEN") {
+						t.Errorf("another's client got %s", got)
+					}
+					if got := other.listenByPOST(t, document).event(); !strings.Contains(got, "TOPIC_FORBIDDEN") {
+						t.Errorf("another's client got %q by server-sent events", got)
+					}
+					if got := other.query(t, publish, nil); !strings.Contains(got, "TOPIC_FORBIDDEN") {
+						t.Errorf("another's client published: %s", got)
+					}
+				}
 			}
-			if got := other.listenByPOST(t, document).event(); !strings.Contains(got, "TOPIC_FORBIDDEN") {
-				t.Errorf("another's client got %q by server-sent events", got)
+			refused()
+			first, second := a.socket(t), a.socket(t)
+			first.subscribe("1", document)
+			until(t, test.broker, test.topic)
+			refused()
+			second.send(`{"id":"1","type":"subscribe","payload":{"query":` + strconv.Quote(document) + `,"extensions":{"sluice":{"ready":true}}}}`)
+			second.read()
+			stream := a.listenByPOST(t, document)
+			for got := ""; !strings.Contains(got, "own"); got = stream.next() { // its subscription may come later than a message
+				if answer := a.query(t, publish, nil); !strings.Contains(answer, "acknowledgedAt") {
+					t.Fatalf("the session's own client could not publish: %s", answer)
+				}
 			}
-		}
-	}
-	refused()
-	first, second := a.socket(t), a.socket(t)
-	first.subscribe("1", document)
-	until(t, g.mqtt, "lab/a/x")
-	refused()
-	second.send(`{"id":"1","type":"subscribe","payload":{"query":` + strconv.Quote(document) + `,"extensions":{"sluice":{"ready":true}}}}`)
-	second.read()
-	stream := a.listenByPOST(t, document)
-
-	const publish = `mutation { publishMQTT(input: {topic: "lab/a/x", payload: "own"}) { acknowledgedAt } }`
-	for _, other := range []*gateway{g, b} {
-		if got := other.query(t, publish, nil); !strings.Contains(got, "TOPIC_FORBIDDEN") {
-			t.Errorf("another's client published: %s", got)
-		}
-	}
-	for got := ""; !strings.Contains(got, "own"); got = stream.next() { // its subscription may come later than a message
-		if answer := a.query(t, publish, nil); !strings.Contains(answer, "acknowledgedAt") {
-			t.Fatalf("the session's own client could not publish: %s", answer)
-		}
-	}
-	for _, s := range []*socket{first, second} {
-		if got := s.read(); !strings.Contains(got, `"payload":"own"`) {
-			t.Errorf("the session's own client got %s", got)
-		}
+			for _, s := range []*socket{first, second} {
+				if got := s.read(); !strings.Contains(got, `"payload":"own"`) {
+					t.Errorf("the session's own client got %s", got)
+				}
+			}
+		})
 	}
 }
