@@ -54,6 +54,7 @@ type Config struct {
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	Upstreams     func() int     // how many topics brokers send; nil: not known
 	Introspection bool
+	Load          bool         // whether there are load servers
 	Pages         http.Handler // the site and the IDE pages; nil: none
 	// MQTT leads clients of MQTT over WebSocket to the broker (see mqttws.Config):
 	// those of a lab session, by its public name, or those of none. refused counts
@@ -161,7 +162,7 @@ func (s *Server) newLabs(cfg Config) {
 	if cfg.MQTT != nil {
 		mqtt = func(lab string) func(context.Context, net.Conn) error { return cfg.MQTT(lab, s.refusals.add) }
 	}
-	public := sessions.Env{Door: door, MQTT: mqtt("")}
+	public := sessions.Env{Door: door, Load: cfg.Load, MQTT: mqtt("")}
 	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
 		public.MaxMessageBytes = echoOnLoopback
@@ -171,7 +172,7 @@ func (s *Server) newLabs(cfg Config) {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		MQTT: mqtt, Doors: map[string]http.Handler{"graphql": inLab(s.graphql)}, Public: s.public, PublicOpen: cfg.Access.loopback,
+		MQTT: mqtt, Doors: map[string]http.Handler{"graphql": inLab(s.graphql)}, Public: s.public, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},
@@ -185,10 +186,13 @@ func (s *Server) practice(h http.Handler) http.Handler {
 	return s.access.guard(s.clients.identify(h), s.refusals.add)
 }
 
-// Practice is a practice server alone, on every path: one of the course's ports.
-// nil: there is none by that name.
+// Practice is one server alone, on every path: one of the course's ports. It is
+// "graphql" or the name of a practice server; nil: there is none by that name.
 func (s *Server) Practice(name string) http.Handler {
 	h := s.public.Named(name)
+	if name == "graphql" {
+		h = s.graphql
+	}
 	if h == nil {
 		return nil
 	}
@@ -219,9 +223,6 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.ServeHTTP(w, r) }
-
-// GraphQL is the GraphQL door alone, on every path: the course's port 8081.
-func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
 
 // Drain makes the gateway unready, then tells its sockets and streams to leave,
 // as gqlws.Transport.Drain does. Requests are answered as before.

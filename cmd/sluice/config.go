@@ -56,7 +56,7 @@ type config struct {
 	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:8080" env:"SLUICE_ADDR" group:"Where"`
 	AddrFile string `help:"Write the address that was really opened to this file." env:"SLUICE_ADDR_FILE" placeholder:"FILE" group:"Where"`
 
-	CoursePorts *bool `help:"Also open the course's port 8081 (GraphQL). On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
+	CoursePorts *bool `help:"Also open the course's ports: 8081 GraphQL, 8082 MQTT over WebSocket, 9999 mock, 9998 load, 9997 chaos. On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
@@ -76,6 +76,8 @@ type config struct {
 	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
 	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
 
+	Load *bool `help:"Let clients use the load server, and start load runs against this gateway. On when bound to loopback." negatable:"" env:"SLUICE_LOAD" group:"Who may do what"`
+
 	Limits limitFlags `help:"Change a limit. See the list below." name:"limit" placeholder:"NAME=VALUE" group:"Running"`
 
 	LogLevel  string `help:"${enum}." default:"info" enum:"debug,info,warn,error" env:"SLUICE_LOG_LEVEL" group:"Running"`
@@ -88,6 +90,7 @@ type config struct {
 	proxies    []netip.Prefix
 	access     *server.Access
 	mqttRules  *bridges.MQTTRules
+	mqttWS     bool // there is MQTT over WebSocket
 	redisRules *bridges.RedisRules
 }
 
@@ -225,6 +228,9 @@ func (c *config) check() error {
 	if c.redisRules, err = bridges.NewRedisRules(c.RedisAllow, c.redisPublish()); err != nil {
 		return wrong("--redis-allow, --redis-allow-publish", err)
 	}
+	if err := c.checkMQTTWS(); err != nil {
+		return err
+	}
 	if !c.loopback && (len(c.Origins) == 0 || !c.Anonymous) {
 		return fmt.Errorf("--addr %s can be reached from other machines, so say who may come: --origin with the address of your pages, and --anonymous as long as there are no user tokens. "+
 			"Anonymous clients could then read MQTT %s and Redis %s, and publish to MQTT %s and Redis %s", c.Addr,
@@ -273,6 +279,7 @@ func stateDir() string {
 }
 
 func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }
+func (c *config) load() bool          { return given(c.Load, c.loopback) }
 func (c *config) introspection() bool { return given(c.Introspection, c.loopback && !c.Production) }
 func (c *config) demo() bool          { return c.loopback && !c.Production }
 

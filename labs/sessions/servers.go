@@ -8,6 +8,9 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/labs/load"
+	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/labs/mqttws"
 )
 
@@ -17,6 +20,9 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
+	// Vars are values for the scripts of the mock server.
+	Vars map[string]string
+	Load bool // whether there is a load server
 	// MQTT serves a connection of MQTT over WebSocket (see mqttws.Config); nil:
 	// there is no such server.
 	MQTT func(context.Context, net.Conn) error
@@ -26,7 +32,10 @@ type Env struct {
 // seen by it, no other set knows of.
 type Servers struct {
 	Echo    *labs.Echo
-	Deflate *labs.Echo     // an echo server that accepts compression
+	Deflate *labs.Echo // an echo server that accepts compression
+	Mock    *mock.Server
+	Chaos   *chaos.Server
+	Load    *load.Server   // nil: there is none
 	MQTT    *mqttws.Server // nil: there is none
 
 	mux   *http.ServeMux
@@ -50,6 +59,11 @@ func NewServers(env Env) *Servers {
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
 	if env.MQTT != nil {
 		s.MQTT = add(s, "mqtt", mqttws.New(mqttws.Config{Door: env.Door, Connect: env.MQTT}))
+	}
+	s.Mock = add(s, "mock", mock.New(mock.Config{Door: env.Door, Vars: env.Vars}))
+	s.Chaos = add(s, "chaos", chaos.New(chaos.Config{Door: env.Door}))
+	if env.Load {
+		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
 	}
 	return s
 }

@@ -61,6 +61,7 @@ type Config struct {
 	Cursor func(one *Session, p live.Position) string
 	// Public is the set of servers of those who practise without a session.
 	Public *Servers
+	Load   bool // whether sessions have a load server
 	// PublicOpen lets anybody change how the public ones behave.
 	PublicOpen bool
 	// HTTPServer makes the server for what a session plays to itself [a plain one].
@@ -142,7 +143,7 @@ func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
-	one.Servers = NewServers(Env{Door: door, MQTT: s.cfg.MQTT(one.Name)})
+	one.Servers = NewServers(Env{Door: door, Vars: map[string]string{"nonce": one.Nonce}, Load: s.cfg.Load, MQTT: s.cfg.MQTT(one.Name)})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
