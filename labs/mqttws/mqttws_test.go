@@ -3,6 +3,7 @@ package mqttws_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -515,8 +516,8 @@ func (c *rawClient) want(bytes string) {
 func (c *rawClient) wantClose(code int, reason string) {
 	c.Helper()
 	_, message, err := c.ReadMessage()
-	closed, ok := err.(*websocket.CloseError)
-	if !ok || closed.Code != code || closed.Text != reason {
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != code || closed.Text != reason {
 		c.Fatalf("got %x, %v; want close %d %s", message, err, code, reason)
 	}
 }

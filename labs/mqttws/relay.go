@@ -236,16 +236,17 @@ func (r *relayed) run(ctx context.Context) error {
 		r.client.conn.Close()
 		r.broker.conn.Close()
 	})()
-	back := make(chan error, 1)
+	back := make(chan struct{})
 	go func() {
+		defer close(back)
 		defer r.client.conn.Close()
-		back <- pump(r.broker, r.cfg.PacketBytes, r.fromBroker)
+		_ = pump(r.broker, r.cfg.PacketBytes, r.fromBroker) // the client reads that the broker has gone
 	}()
 	err := pump(r.client, r.cfg.PacketBytes, r.fromClient)
 	r.client.conn.Close()
 	if !errors.Is(err, errDisconnect) {
 		r.broker.conn.Close()
-		<-back // which ends for the same reason
+		<-back
 		return err
 	}
 	// The broker has to read DISCONNECT, or it would publish the will: closing

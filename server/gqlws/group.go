@@ -19,9 +19,10 @@ import (
 // groups are the executions that many subscribers share.
 //
 // Subscribers of a field marked @shared join the group of their operation: the
-// same document, operation name and variables. The group has one execution; its
-// results, encoded once, go to every member. Validation, limits and access are
-// each subscriber's own business and come before joining.
+// same document, operation name and variables, and of the same Config.Scope. The
+// group has one execution; its results, encoded once, go to every member.
+// Validation and limits are each subscriber's own business and come before
+// joining. What a resolver refuses, it refuses to a scope.
 //
 // A group is opening, live or ended. Who joins while it opens waits with the
 // others, and gets the failure if there is one; who meets an ended group begins
