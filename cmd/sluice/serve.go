@@ -51,7 +51,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	opened := addresses{main: main.Addr().String()}
+	opened := addresses{main: main.Addr().String(), urls: make(map[string]string)}
 	var debug net.Listener
 	course := openCourse(ctx, cfg, &opened, &closing)
 	if cfg.DebugAddr != "" {
@@ -70,7 +70,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
-	resolver.Cursors = shared.streams
+	resolver.Cursors, resolver.CoursePorts = shared.streams, opened.urls
 	gateway, err := server.New(server.Config{
 		MQTT:   brokers.mqttOverWebSocket(cfg),
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
@@ -167,6 +167,7 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 		}
 		course[port.name] = ln
 		opened.course = append(opened.course, fmt.Sprintf("ws://%s  (%s)", ln.Addr(), port.what))
+		opened.urls[port.name] = "ws://" + ln.Addr().String()
 	}
 	return course
 }
@@ -326,6 +327,7 @@ func isTerminal(w io.Writer) bool {
 type addresses struct {
 	main            string
 	course, skipped []string
+	urls            map[string]string // of the course's servers
 }
 
 // called is an address under the name that the user gave to it, with the port
