@@ -232,8 +232,11 @@ func TestRelayEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ours, theirs := net.Pipe()
 	defer ours.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- relay(t, mqttws.RelayConfig{URL: broker.URL(), Rules: rules(t, "")})(ctx, theirs) }()
+	connect, ended := relay(t, mqttws.RelayConfig{URL: broker.URL(), Rules: rules(t, "")}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t.Logf("the relay has ended: %v", connect(ctx, theirs))
+	}()
 	if _, err := ours.Write([]byte(packet(0x10, str("MQTT")+"\x04\x02\x00\x3c"+str("c")))); err != nil {
 		t.Fatal(err)
 	}
