@@ -89,7 +89,8 @@ const (
 	notAuthorized = 5
 )
 
-// Connect serves one connection until either side ends it. See Config.Connect.
+// Connect serves one connection until either side ends it (see Config.Connect).
+// ctx ends the search for the broker alone.
 func (r *Relay) Connect(ctx context.Context, conn net.Conn) error {
 	client := newEnd(conn)
 	_ = conn.SetReadDeadline(time.Now().Add(connectWithin))
@@ -110,7 +111,7 @@ func (r *Relay) Connect(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	relayed := relayed{Relay: r, client: client, broker: broker, asked: make(map[uint16][]bool)}
-	return relayed.run(ctx)
+	return relayed.run()
 }
 
 // judge reports why a CONNECT is refused, or 0; then it is the broker's.
@@ -229,13 +230,10 @@ type relayed struct {
 	asked map[uint16][]bool
 }
 
-// run passes packets on until either end is gone, and closes both.
-func (r *relayed) run(ctx context.Context) error {
+// run passes packets on until either end is gone, and closes both. What a client
+// has sent before it went is passed on, so that its DISCONNECT counts.
+func (r *relayed) run() error {
 	defer r.broker.conn.Close()
-	defer context.AfterFunc(ctx, func() {
-		r.client.conn.Close()
-		r.broker.conn.Close()
-	})()
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
