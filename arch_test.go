@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"labs":          {"internal/wire"},
 	"labs/course":   {"internal/wire", "labs", "labs/mock"},
 	"labs/mock":     {"internal/wire", "labs"},
+	"labs/mqttws":   {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
@@ -61,7 +62,7 @@ var arrows = map[string][]string{
 	"examples/nothing-lost/stock": {
 		"graph/generated", "graph", "internal/eventlog", "internal/eventlog/redislog", "internal/presence", "internal/rooms",
 	},
-	"internal/embedded": {},
+	"internal/embedded": {"bridges"},
 	"internal/testenv":  {},
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
 
+	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/labs/sessions"
@@ -72,11 +73,30 @@ func localeOf(r *http.Request) model.Locale {
 // onlyClient returns a context with nothing of a request but who made it, and
 // through which lab session.
 func onlyClient(r *http.Request) context.Context {
-	ctx := graph.WithClient(context.Background(), graph.ClientOf(r.Context()))
+	_, ctx := ofLab(r.Context())
+	ctx = graph.WithClient(ctx, graph.ClientOf(r.Context()))
 	if lab := sessions.From(r.Context()); lab != nil {
 		ctx = sessions.With(ctx, lab)
 	}
 	return ctx
+}
+
+// inLab tells the rules of topics which lab session a request came through.
+func inLab(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lab := sessions.From(r.Context()); lab != nil {
+			r = r.WithContext(bridges.WithLab(r.Context(), lab.Name))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ofLab returns the public name of a client's lab session, empty without one, and
+// a context with nothing else. What clients may read depends on no more, so those
+// of one session may share executions.
+func ofLab(ctx context.Context) (string, context.Context) {
+	lab := bridges.LabOf(ctx)
+	return lab, bridges.WithLab(context.Background(), lab)
 }
 
 // address is the peer's, or behind trusted proxies the last one in

@@ -80,6 +80,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	closing.add(func() error { classroom.Close(); return nil })
 	resolver.Classroom = classroom
 	gateway, err := server.New(server.Config{
+		MQTT:   brokers.mqttOverWebSocket(cfg),
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Load: cfg.load(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
@@ -148,6 +149,7 @@ type coursePort struct{ name, port, what string }
 
 var coursePorts = []coursePort{
 	{"graphql", "8081", "GraphQL, both subprotocols"},
+	{"mqtt", "8082", "MQTT over WebSocket"},
 	{"mock", "9999", "mock"},
 	{"load", "9998", "load"},
 	{"chaos", "9997", "chaos"},
@@ -162,7 +164,7 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 	}
 	host, _, _ := net.SplitHostPort(cfg.Addr)
 	for _, port := range coursePorts {
-		if port.name == "load" && !cfg.load() {
+		if port.name == "load" && !cfg.load() || port.name == "mqtt" && !cfg.mqttWS {
 			continue
 		}
 		addr := net.JoinHostPort(host, port.port)
@@ -221,6 +223,7 @@ type brokerSet struct {
 	// Where they are, host:port; empty for brokers that are not ours, whose
 	// URLs may hold a password.
 	mqttAddr, redisAddr string
+	embedded            *embedded.MQTT // nil: the broker is not ours
 	states              bridges.States
 }
 
@@ -233,7 +236,7 @@ func connect(cfg config, logger *slog.Logger, streams *eventlog.Cursors, closing
 			return nil, err
 		}
 		closing.add(broker.Close)
-		mqttURL, b.mqttAddr = broker.URL(), broker.Addr()
+		mqttURL, b.mqttAddr, b.embedded = broker.URL(), broker.Addr(), broker
 	}
 	if redisURL == "" {
 		broker, err := embedded.StartRedis(embedded.RedisConfig{Addr: "127.0.0.1:6379"})

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"maps"
 	draws "math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -54,6 +55,8 @@ type Config struct {
 	Sessions    int             // at once [500]
 	PerAddress  int             // of one client; loopback is exempt [20]
 	Bounds      wire.Bounds     // of a transcript [4,000 events, 1 MiB, 128 KiB a message]
+	// MQTT makes Env.MQTT for a session, by its public name [none].
+	MQTT func(publicName string) func(context.Context, net.Conn) error
 	// Doors are handlers of others under a session's path, such as "graphql".
 	// They find the session by From.
 	Doors map[string]http.Handler
@@ -91,6 +94,9 @@ func New(cfg Config) *Sessions {
 	cfg.PerAddress = cmp.Or(cfg.PerAddress, 20)
 	cfg.Door.MessageBytes = cmp.Or(cfg.Door.MessageBytes, 128<<10)
 	cfg.Bounds.Events = cmp.Or(cfg.Bounds.Events, 4000)
+	if cfg.MQTT == nil {
+		cfg.MQTT = func(string) func(context.Context, net.Conn) error { return nil }
+	}
 	if cfg.Cursor == nil {
 		cfg.Cursor = func(*Session, live.Position) string { return "" }
 	}
@@ -156,7 +162,7 @@ func (s *Sessions) Start(w Want) (*Session, error) {
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
 	one.Vars = course.Vars(draws.Uint64())                      //nolint:gosec // exercises, not secrets
 	one.Vars["nonce"] = one.Nonce
-	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load})
+	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load, MQTT: s.cfg.MQTT(one.Name)})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
