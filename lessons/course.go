@@ -164,13 +164,7 @@ func Load(files fs.FS) (*Course, error) {
 }
 
 // Embedded loads the course that this program carries.
-func Embedded() (*Course, error) {
-	files, err := fs.Sub(content, "content")
-	if err != nil {
-		return nil, err
-	}
-	return Load(files)
-}
+func Embedded() (*Course, error) { return Load(Files()) }
 
 // Lesson finds a lesson by its slug or by one of its aliases; nil: there is none.
 func (c *Course) Lesson(slug string) *Lesson { return c.bySlug[slug] }

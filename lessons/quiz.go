@@ -1,6 +1,7 @@
 package lessons
 
 import (
+	"encoding/hex"
 	"errors"
 	"math"
 	"slices"
@@ -76,6 +77,11 @@ type Mark struct {
 
 // Unit is what a number is given in; empty: nothing.
 func (q *Question) Unit() Text { return q.right.unit }
+
+// Right is the right reply.
+func (q *Question) Right() Reply {
+	return Reply{Choices: slices.Clone(q.right.ids), Number: q.right.number, Hex: hex.EncodeToString(q.right.hex)}
+}
 
 // Check marks a reply. What cannot be a reply to the question is wrong.
 func (q *Question) Check(r Reply) Mark {
