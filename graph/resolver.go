@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/sessions"
 )
 
@@ -26,6 +27,7 @@ type Resolver struct {
 	Cursors      Cursors // of Redis streams
 	Rooms        *rooms.Rooms
 	Labs         *sessions.Sessions
+	LoadRuns     *load.Runs
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are
 	Stats        func() model.GatewayStats // what the gateway has to do

@@ -152,7 +152,8 @@ func (s *Server) newLabs(cfg Config) {
 		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
 	}
-	public := sessions.Env{Door: door}
+	noLoad := !cfg.Resolver.LoadRuns.On()
+	public := sessions.Env{Door: door, NoLoad: noLoad}
 	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
 		public.MaxMessageBytes = echoOnLoopback
@@ -162,7 +163,7 @@ func (s *Server) newLabs(cfg Config) {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, PublicOpen: cfg.Access.loopback,
+		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, PublicOpen: cfg.Access.loopback, NoLoad: noLoad,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},

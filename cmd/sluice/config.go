@@ -71,6 +71,7 @@ type config struct {
 	TrustedProxies    []string `help:"Proxies whose X-Forwarded-For is believed, as addresses or networks, such as 10.0.0.0/8." name:"trusted-proxy" env:"SLUICE_TRUSTED_PROXIES" placeholder:"CIDR" group:"Who may do what"`
 	Anonymous         bool     `help:"Let clients without a login in although the gateway can be reached from other machines." env:"SLUICE_ANONYMOUS" group:"Who may do what"`
 	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
+	Load              *bool    `help:"Offer the load server, and let clients start load runs against this gateway. On when bound to loopback." negatable:"" env:"SLUICE_LOAD" group:"Who may do what"`
 	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
 
 	Limits limitFlags `help:"Change a limit. See the list below." name:"limit" placeholder:"NAME=VALUE" group:"Running"`
@@ -270,6 +271,7 @@ func stateDir() string {
 }
 
 func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }
+func (c *config) load() bool          { return given(c.Load, c.loopback) }
 func (c *config) introspection() bool { return given(c.Introspection, c.loopback && !c.Production) }
 func (c *config) demo() bool          { return c.loopback && !c.Production }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on the debug port alone
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/server"
 	"github.com/sluice-gateway/sluice/web"
 )
@@ -77,6 +79,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
 	resolver.Cursors = shared.streams
+	if cfg.load() {
+		resolver.LoadRuns = load.NewRuns(load.RunsConfig{Base: "ws://" + ownAddr(opened.main)})
+	}
 	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
@@ -100,6 +105,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		drain(time.Duration(cfg.limits.drain), logger, gateway, servers, &work)
 		return nil
 	})
+	if resolver.LoadRuns != nil {
+		closing.add(func() error { resolver.LoadRuns.Close(); return nil })
+	}
 	failed := make(chan error, 3)
 	serveOn := func(ln net.Listener, h http.Handler) {
 		if ln == nil {
@@ -295,6 +303,15 @@ func isTerminal(w io.Writer) bool {
 type addresses struct {
 	main, course string
 	skipped      []string
+}
+
+// ownAddr is where this process reaches a listener of its own.
+func ownAddr(opened string) string {
+	addr, err := netip.ParseAddrPort(opened)
+	if err == nil && addr.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port()).String()
+	}
+	return opened
 }
 
 // called is an address under the name that the user gave to it, with the port

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/load"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -15,13 +16,16 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
+	// NoLoad leaves out the load server, which lets clients ask for much.
+	NoLoad bool
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
 // seen by it, no other set knows of.
 type Servers struct {
 	Echo    *labs.Echo
-	Deflate *labs.Echo // an echo server that accepts compression
+	Deflate *labs.Echo   // an echo server that accepts compression
+	Load    *load.Server // nil: there is none
 
 	mux   *http.ServeMux
 	names []string
@@ -42,6 +46,9 @@ func NewServers(env Env) *Servers {
 	s.mux.Handle("/{$}", s.Echo)
 	echo.Deflate = true
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
+	if !env.NoLoad {
+		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
+	}
 	return s
 }
 
