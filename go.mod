@@ -19,6 +19,8 @@ require (
 	modernc.org/sqlite v1.55.0
 )
 
+require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
+
 require github.com/HdrHistogram/hdrhistogram-go v1.4.0
 
 require (

@@ -53,6 +53,7 @@ type Config struct {
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	Upstreams     func() int     // how many topics brokers send; nil: not known
 	Introspection bool
+	Load          bool         // whether there are load servers
 	Pages         http.Handler // the site and the IDE pages; nil: none
 }
 
@@ -152,8 +153,7 @@ func (s *Server) newLabs(cfg Config) {
 		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
 	}
-	noLoad := !cfg.Resolver.LoadRuns.On()
-	public := sessions.Env{Door: door, NoLoad: noLoad}
+	public := sessions.Env{Door: door, Load: cfg.Load}
 	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
 		public.MaxMessageBytes = echoOnLoopback
@@ -163,7 +163,7 @@ func (s *Server) newLabs(cfg Config) {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, PublicOpen: cfg.Access.loopback, NoLoad: noLoad,
+		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},
@@ -177,10 +177,13 @@ func (s *Server) practice(h http.Handler) http.Handler {
 	return s.access.guard(s.clients.identify(h), s.refusals.add)
 }
 
-// Practice is a practice server alone, on every path: one of the course's ports.
-// nil: there is none by that name.
+// Practice is one server alone, on every path: one of the course's ports. It is
+// "graphql" or the name of a practice server; nil: there is none by that name.
 func (s *Server) Practice(name string) http.Handler {
 	h := s.public.Named(name)
+	if name == "graphql" {
+		h = s.graphql
+	}
 	if h == nil {
 		return nil
 	}
@@ -211,9 +214,6 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.ServeHTTP(w, r) }
-
-// GraphQL is the GraphQL door alone, on every path: the course's port 8081.
-func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
 
 // Drain makes the gateway unready, then tells its sockets and streams to leave,
 // as gqlws.Transport.Drain does. Requests are answered as before.

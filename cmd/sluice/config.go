@@ -32,6 +32,8 @@ type cli struct {
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
+	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
 	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -54,7 +56,7 @@ type config struct {
 	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:8080" env:"SLUICE_ADDR" group:"Where"`
 	AddrFile string `help:"Write the address that was really opened to this file." env:"SLUICE_ADDR_FILE" placeholder:"FILE" group:"Where"`
 
-	CoursePorts *bool `help:"Also open the course's port 8081 (GraphQL). On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
+	CoursePorts *bool `help:"Also open the course's ports: 8081 GraphQL, 9999 mock, 9998 load, 9997 chaos. On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
@@ -71,8 +73,9 @@ type config struct {
 	TrustedProxies    []string `help:"Proxies whose X-Forwarded-For is believed, as addresses or networks, such as 10.0.0.0/8." name:"trusted-proxy" env:"SLUICE_TRUSTED_PROXIES" placeholder:"CIDR" group:"Who may do what"`
 	Anonymous         bool     `help:"Let clients without a login in although the gateway can be reached from other machines." env:"SLUICE_ANONYMOUS" group:"Who may do what"`
 	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
-	Load              *bool    `help:"Offer the load server, and let clients start load runs against this gateway. On when bound to loopback." negatable:"" env:"SLUICE_LOAD" group:"Who may do what"`
 	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
+
+	Load *bool `help:"Let clients use the load server, and start load runs against this gateway. On when bound to loopback." negatable:"" env:"SLUICE_LOAD" group:"Who may do what"`
 
 	Limits limitFlags `help:"Change a limit. See the list below." name:"limit" placeholder:"NAME=VALUE" group:"Running"`
 

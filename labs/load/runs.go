@@ -39,8 +39,8 @@ type RunsConfig struct {
 var RunsCaps = Caps{Connections: 500, Rate: 5000, Size: 64 << 10, Time: time.Minute}
 
 // Runs are the runs that clients of the gateway start, all of them against the
-// gateway itself. A nil one lets nobody start one. Each run has the goroutines of Run and one that waits for its
-// end. They end with Close.
+// gateway itself. Each run has the goroutines of Run and one that waits for its
+// end. They end with Close. Where load is off it is nil, and lets nobody start one.
 type Runs struct {
 	cfg  RunsConfig
 	work sync.WaitGroup

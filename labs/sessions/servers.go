@@ -7,7 +7,9 @@ import (
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 	"github.com/sluice-gateway/sluice/labs/load"
+	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -16,15 +18,18 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
-	// NoLoad leaves out the load server, which lets clients ask for much.
-	NoLoad bool
+	// Vars are values for the scripts of the mock server.
+	Vars map[string]string
+	Load bool // whether there is a load server
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
 // seen by it, no other set knows of.
 type Servers struct {
 	Echo    *labs.Echo
-	Deflate *labs.Echo   // an echo server that accepts compression
+	Deflate *labs.Echo // an echo server that accepts compression
+	Mock    *mock.Server
+	Chaos   *chaos.Server
 	Load    *load.Server // nil: there is none
 
 	mux   *http.ServeMux
@@ -46,7 +51,9 @@ func NewServers(env Env) *Servers {
 	s.mux.Handle("/{$}", s.Echo)
 	echo.Deflate = true
 	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
-	if !env.NoLoad {
+	s.Mock = add(s, "mock", mock.New(mock.Config{Door: env.Door, Vars: env.Vars}))
+	s.Chaos = add(s, "chaos", chaos.New(chaos.Config{Door: env.Door}))
+	if env.Load {
 		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
 	}
 	return s

@@ -58,9 +58,9 @@ type Config struct {
 	Cursor func(one *Session, p live.Position) string
 	// Public is the set of servers of those who practise without a session.
 	Public *Servers
+	Load   bool // whether sessions have a load server
 	// PublicOpen lets anybody change how the public ones behave.
 	PublicOpen bool
-	NoLoad     bool // sessions have no load server
 	// HTTPServer makes the server for what a session plays to itself [a plain one].
 	HTTPServer func(http.Handler) *http.Server
 }
@@ -137,7 +137,7 @@ func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
-	one.Servers = NewServers(Env{Door: door, NoLoad: s.cfg.NoLoad})
+	one.Servers = NewServers(Env{Door: door, Vars: map[string]string{"nonce": one.Nonce}, Load: s.cfg.Load})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
