@@ -27,7 +27,7 @@ func (r *Resolver) loadOrder(session *string, in model.LoadRunInput) (load.Order
 		return load.Order{}, live.Errorf("ARGUMENT_OUT_OF_RANGE", "query %q is not the query of a URL, such as mode=silent.", in.Query)
 	}
 	order := load.Order{Path: "/" + name, Plan: load.Plan{
-		Connections: in.Connections, Loop: in.Loop, Expect: in.Expect, Size: in.Size, Operation: given(in.Operation),
+		Connections: in.Connections, Loop: in.Loop, Expect: in.Expect, Size: in.Size, Operation: given(in.Operation), Variables: json.RawMessage(in.Variables),
 		Ramp: milliseconds(in.RampMs), WarmUp: milliseconds(in.WarmUpMs), Hold: milliseconds(in.HoldMs), Timeout: milliseconds(in.TimeoutMs),
 	}, Assertions: in.Assertions}
 	if session != nil {
@@ -43,11 +43,6 @@ func (r *Resolver) loadOrder(session *string, in model.LoadRunInput) (load.Order
 		order.Plan.Rate = *in.Rate
 	} else if !order.Plan.Listens() {
 		order.Plan.Rate = 1
-	}
-	if in.Variables != nil {
-		if order.Plan.Variables, err = json.Marshal(in.Variables); err != nil {
-			return load.Order{}, err
-		}
 	}
 	return order, nil
 }

@@ -3376,7 +3376,7 @@ input LoadRunInput {
   size: Int! = 128
   "Which subprotocol, where the target is ` + "`" + `GRAPHQL` + "`" + `."
   protocol: LoadProtocol! = GRAPHQL_TRANSPORT_WS
-  "The document, where the target is ` + "`" + `GRAPHQL` + "`" + `. A subscription is opened once on each connection, a query or a mutation is run at ` + "`" + `rate` + "`" + `."
+  "The document, where the target is ` + "`" + `GRAPHQL` + "`" + `. A subscription is opened once on each connection, a query is run at ` + "`" + `rate` + "`" + `; a mutation is not accepted."
   operation: String
   "Its variables: a JSON object."
   variables: JSON

@@ -242,7 +242,7 @@ type LoadRunInput struct {
 	Size int `json:"size"`
 	// Which subprotocol, where the target is `GRAPHQL`.
 	Protocol load.Protocol `json:"protocol"`
-	// The document, where the target is `GRAPHQL`. A subscription is opened once on each connection, a query or a mutation is run at `rate`.
+	// The document, where the target is `GRAPHQL`. A subscription is opened once on each connection, a query is run at `rate`; a mutation is not accepted.
 	Operation *string `json:"operation,omitempty"`
 	// Its variables: a JSON object.
 	Variables JSON `json:"variables,omitempty"`

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vektah/gqlparser/v2/ast"
+
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
@@ -116,7 +118,8 @@ func (s *Started) Failure() string {
 	return s.failure
 }
 
-// Start starts a run. An error is a *live.Error.
+// Start starts a run. Runs come from this machine, which many limits on clients
+// leave alone, so that they may not change anything. An error is a *live.Error.
 func (r *Runs) Start(o Order) (*Started, error) {
 	if !r.On() {
 		return nil, ErrOff
@@ -126,6 +129,9 @@ func (r *Runs) Start(o Order) (*Started, error) {
 	plan, err := plan.Check(r.cfg.Caps)
 	if wrong := (*PlanError)(nil); errors.As(err, &wrong) {
 		return nil, live.Errorf(codeRange, "%s %s.", wrong.Field, wrong.Text)
+	}
+	if kind, err := operationKind(plan.Operation); err == nil && kind == ast.Mutation {
+		return nil, live.Errorf(codeRange, "operation is a mutation: a query or a subscription is accepted.")
 	}
 	if len(o.Assertions) > maxAssertions {
 		return nil, live.Errorf(codeRange, "There are %d assertions: at most %d are accepted.", len(o.Assertions), maxAssertions)

@@ -104,6 +104,7 @@ func TestRunsAreBounded(t *testing.T) {
 	for field, plan := range map[string]Plan{
 		"connections": {Connections: 501, Hold: time.Second}, "rate": {Connections: 500, Rate: 11, Hold: time.Second},
 		"hold": {Connections: 1, Hold: 61 * time.Second}, "size": {Connections: 1, Hold: time.Second, Size: 65 << 10},
+		"mutation": {Connections: 1, Hold: time.Second, Protocol: LegacyWS, Operation: "mutation { a }"},
 	} {
 		if _, err := runs.Start(Order{Session: "c", Path: "/load", Plan: plan}); code(err) != "ARGUMENT_OUT_OF_RANGE" || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
