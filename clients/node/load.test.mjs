@@ -191,7 +191,7 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () =>
   const latency = "{ count p50Ms p99Ms maxMs }";
   const resultOf = `query($id: ID!) { loadRun(id: $id) { failure result {
     endedEarly heldMs opened failed abnormal closeCodes { code count } reasons { text count }
-    due sent answered lost unsent doubled reordered foreign errors receivedPerSecond
+    due sent answered lost unsent doubled reordered foreign graphqlErrors receivedPerSecond
     latency ${latency} service ${latency} connect ${latency} lag ${latency} cpus behind verdicts { assertion holds measured }
   } } }`;
   const refusal = ({ errors }) => errors?.[0].extensions.code;
@@ -252,7 +252,7 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () =>
       assert.equal(started.errors, undefined, JSON.stringify([target, started.errors]));
       const { result, failure } = await watch(t, started.data.startLoadRun.id);
       assert.equal(failure, null);
-      assert.ok(result.answered >= 4 && result.errors === 0 && result.abnormal === 0, JSON.stringify([target, result]));
+      assert.ok(result.answered >= 4 && result.graphqlErrors === 0 && result.abnormal === 0, JSON.stringify([target, result]));
     }
     const own = await ask(`query($session: ID) { loadReport(session: $session) { opened in { messages } } }`, { session });
     assert.equal(own.data.loadReport.opened, 2);

@@ -100,8 +100,8 @@ type ComplexityRoot struct {
 		Abnormal          func(childComplexity int) int
 		Connections       func(childComplexity int) int
 		ElapsedMs         func(childComplexity int) int
-		Errors            func(childComplexity int) int
 		Failed            func(childComplexity int) int
+		GraphqlErrors     func(childComplexity int) int
 		Lag               func(childComplexity int) int
 		Latency           func(childComplexity int) int
 		Phase             func(childComplexity int) int
@@ -144,9 +144,9 @@ type ComplexityRoot struct {
 		Doubled           func(childComplexity int) int
 		Due               func(childComplexity int) int
 		EndedEarly        func(childComplexity int) int
-		Errors            func(childComplexity int) int
 		Failed            func(childComplexity int) int
 		Foreign           func(childComplexity int) int
+		GraphqlErrors     func(childComplexity int) int
 		HeldMs            func(childComplexity int) int
 		Lag               func(childComplexity int) int
 		Latency           func(childComplexity int) int
@@ -758,18 +758,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LoadProgress.ElapsedMs(childComplexity), true
-	case "LoadProgress.errors":
-		if e.ComplexityRoot.LoadProgress.Errors == nil {
-			break
-		}
-
-		return e.ComplexityRoot.LoadProgress.Errors(childComplexity), true
 	case "LoadProgress.failed":
 		if e.ComplexityRoot.LoadProgress.Failed == nil {
 			break
 		}
 
 		return e.ComplexityRoot.LoadProgress.Failed(childComplexity), true
+	case "LoadProgress.graphqlErrors":
+		if e.ComplexityRoot.LoadProgress.GraphqlErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.GraphqlErrors(childComplexity), true
 	case "LoadProgress.lag":
 		if e.ComplexityRoot.LoadProgress.Lag == nil {
 			break
@@ -971,12 +971,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LoadResult.EndedEarly(childComplexity), true
-	case "LoadResult.errors":
-		if e.ComplexityRoot.LoadResult.Errors == nil {
-			break
-		}
-
-		return e.ComplexityRoot.LoadResult.Errors(childComplexity), true
 	case "LoadResult.failed":
 		if e.ComplexityRoot.LoadResult.Failed == nil {
 			break
@@ -989,6 +983,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LoadResult.Foreign(childComplexity), true
+	case "LoadResult.graphqlErrors":
+		if e.ComplexityRoot.LoadResult.GraphqlErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.GraphqlErrors(childComplexity), true
 	case "LoadResult.heldMs":
 		if e.ComplexityRoot.LoadResult.HeldMs == nil {
 			break
@@ -3441,7 +3441,7 @@ type LoadProgress {
   "Answers, or events, since the start."
   received: Float!
   "GraphQL errors since the start."
-  errors: Float!
+  graphqlErrors: Float!
   "Messages sent."
   sentPerSecond: Float!
   "Answers, or events."
@@ -3507,7 +3507,7 @@ type LoadResult {
   "Messages that nobody asked for, or damaged ones."
   foreign: Float!
   "GraphQL errors."
-  errors: Float!
+  graphqlErrors: Float!
   "Messages sent in a second."
   sentPerSecond: Float!
   "Answers, or events, in a second."
@@ -3961,8 +3961,8 @@ func (ec *executionContext) childFields_LoadProgress(ctx context.Context, field 
 		return ec.fieldContext_LoadProgress_sent(ctx, field)
 	case "received":
 		return ec.fieldContext_LoadProgress_received(ctx, field)
-	case "errors":
-		return ec.fieldContext_LoadProgress_errors(ctx, field)
+	case "graphqlErrors":
+		return ec.fieldContext_LoadProgress_graphqlErrors(ctx, field)
 	case "sentPerSecond":
 		return ec.fieldContext_LoadProgress_sentPerSecond(ctx, field)
 	case "receivedPerSecond":
@@ -4051,8 +4051,8 @@ func (ec *executionContext) childFields_LoadResult(ctx context.Context, field gr
 		return ec.fieldContext_LoadResult_reordered(ctx, field)
 	case "foreign":
 		return ec.fieldContext_LoadResult_foreign(ctx, field)
-	case "errors":
-		return ec.fieldContext_LoadResult_errors(ctx, field)
+	case "graphqlErrors":
+		return ec.fieldContext_LoadResult_graphqlErrors(ctx, field)
 	case "sentPerSecond":
 		return ec.fieldContext_LoadResult_sentPerSecond(ctx, field)
 	case "receivedPerSecond":
@@ -6198,16 +6198,16 @@ func (ec *executionContext) fieldContext_LoadProgress_received(_ context.Context
 	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
-func (ec *executionContext) _LoadProgress_errors(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+func (ec *executionContext) _LoadProgress_graphqlErrors(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_LoadProgress_errors(ctx, field)
+			return ec.fieldContext_LoadProgress_graphqlErrors(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Errors, nil
+			return obj.GraphqlErrors, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
@@ -6217,7 +6217,7 @@ func (ec *executionContext) _LoadProgress_errors(ctx context.Context, field grap
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_LoadProgress_errors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_LoadProgress_graphqlErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
@@ -7107,16 +7107,16 @@ func (ec *executionContext) fieldContext_LoadResult_foreign(_ context.Context, f
 	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
-func (ec *executionContext) _LoadResult_errors(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+func (ec *executionContext) _LoadResult_graphqlErrors(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_LoadResult_errors(ctx, field)
+			return ec.fieldContext_LoadResult_graphqlErrors(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Errors, nil
+			return obj.GraphqlErrors, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
@@ -7126,7 +7126,7 @@ func (ec *executionContext) _LoadResult_errors(ctx context.Context, field graphq
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_LoadResult_errors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_LoadResult_graphqlErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
 }
 
@@ -14986,8 +14986,8 @@ func (ec *executionContext) _LoadProgress(ctx context.Context, sel ast.Selection
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
-		case "errors":
-			out.Values[i] = ec._LoadProgress_errors(ctx, field, obj)
+		case "graphqlErrors":
+			out.Values[i] = ec._LoadProgress_graphqlErrors(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -15265,8 +15265,8 @@ func (ec *executionContext) _LoadResult(ctx context.Context, sel ast.SelectionSe
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
-		case "errors":
-			out.Values[i] = ec._LoadResult_errors(ctx, field, obj)
+		case "graphqlErrors":
+			out.Values[i] = ec._LoadResult_graphqlErrors(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}

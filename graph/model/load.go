@@ -25,7 +25,7 @@ func NewLoadProgress(p load.Progress) LoadProgress {
 	return LoadProgress{
 		Phase: p.Phase, ElapsedMs: ms(p.Elapsed), PlannedMs: ms(p.Planned),
 		Connections: p.Connections, Failed: int(p.Failed), Abnormal: int(p.Abnormal),
-		Sent: float64(p.Sent), Received: float64(p.Received), Errors: float64(p.Errors),
+		Sent: float64(p.Sent), Received: float64(p.Received), GraphqlErrors: float64(p.Errors),
 		SentPerSecond: p.SentRate, ReceivedPerSecond: p.Rate, Latency: newLoadLatency(p.Latency), Lag: newLoadLatency(p.Lag),
 	}
 }
@@ -36,7 +36,7 @@ func newLoadResult(r *load.Result) *LoadResult {
 		EndedEarly: r.Early, HeldMs: 1000 * r.HeldSeconds,
 		Opened: int(c.Opened), Failed: int(c.Failed), Abnormal: int(c.Abnormal), CloseCodes: closeCounts(c.CloseCodes), Reasons: make([]LoadReason, len(c.Reasons)),
 		Due: float64(m.Due), Sent: float64(m.Sent), Answered: float64(m.Answered), Lost: float64(m.Lost), Unsent: float64(m.Unsent),
-		Doubled: float64(m.Doubled), Reordered: float64(m.Reordered), Foreign: float64(m.Foreign), Errors: float64(m.Errors),
+		Doubled: float64(m.Doubled), Reordered: float64(m.Reordered), Foreign: float64(m.Foreign), GraphqlErrors: float64(m.Errors),
 		SentPerSecond: m.SentRate, ReceivedPerSecond: m.Rate,
 		Latency: newLoadLatency(r.Latency), Service: newLoadLatency(r.Service), Connect: newLoadLatency(r.Connect), Lag: newLoadLatency(g.Lag),
 		Cpus: g.CPUs, Verdicts: r.Verdicts,

@@ -103,7 +103,7 @@ type LoadProgress struct {
 	// Answers, or events, since the start.
 	Received float64 `json:"received"`
 	// GraphQL errors since the start.
-	Errors float64 `json:"errors"`
+	GraphqlErrors float64 `json:"graphqlErrors"`
 	// Messages sent.
 	SentPerSecond float64 `json:"sentPerSecond"`
 	// Answers, or events.
@@ -187,7 +187,7 @@ type LoadResult struct {
 	// Messages that nobody asked for, or damaged ones.
 	Foreign float64 `json:"foreign"`
 	// GraphQL errors.
-	Errors float64 `json:"errors"`
+	GraphqlErrors float64 `json:"graphqlErrors"`
 	// Messages sent in a second.
 	SentPerSecond float64 `json:"sentPerSecond"`
 	// Answers, or events, in a second.
