@@ -40,13 +40,19 @@ var arrows = map[string][]string{
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "lessons", "lessons/content", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
+	"labs/course":   {"internal/wire", "labs", "labs/mock"},
 	"labs/mock":     {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
+
+	"lessons/content": {},
+	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
+
+	"lessons": {"internal/eventlog", "internal/live", "internal/wire"},
 
 	"web":         {},
 	"bench":       {"bench/..."},

@@ -28,6 +28,8 @@ type Resolver struct {
 	Rooms        *rooms.Rooms
 	Labs         *sessions.Sessions
 	LoadRuns     *load.Runs
+	Serves       func(server string) bool  // whether the gateway has a practice server by that name
+	CoursePorts  map[string]string         // the servers' own URLs, as far as they were opened
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are
 	Stats        func() model.GatewayStats // what the gateway has to do

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"time"
@@ -40,7 +41,10 @@ import (
 	"github.com/sluice-gateway/sluice/graph/generated"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/course"
+	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/labs/sessions"
+	"github.com/sluice-gateway/sluice/lessons/content"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -117,7 +121,9 @@ func New(cfg Config) (*Server, error) {
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
-	s.newLabs(cfg)
+	if err := s.newLabs(cfg); err != nil {
+		return nil, err
+	}
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
@@ -125,6 +131,7 @@ func New(cfg Config) (*Server, error) {
 	for _, name := range s.public.Names() {
 		s.mux.Handle("/"+name, s.practice(s.public))
 	}
+	s.mux.Handle("/mock/", s.practice(s.public)) // its scripts have paths
 	s.mux.Handle(sessions.Path, s.access.guardHost(s.clients.identify(s.labs), s.refusals.add))
 	echo, pages := s.practice(s.public.Echo), http.NotFoundHandler()
 	if cfg.Pages != nil {
@@ -147,13 +154,17 @@ func New(cfg Config) (*Server, error) {
 const echoOnLoopback = 16 << 20
 
 // newLabs makes the practice servers: those for everybody, and the sessions.
-func (s *Server) newLabs(cfg Config) {
+func (s *Server) newLabs(cfg Config) error {
+	scripts, err := lessonScripts()
+	if err != nil {
+		return err
+	}
 	ws := s.sockets.Config()
 	door := labs.DoorConfig{
 		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
 	}
-	public := sessions.Env{Door: door, Load: cfg.Load}
+	public := sessions.Env{Door: door, Scripts: scripts, Vars: course.Vars(rand.Uint64()), Load: cfg.Load} //nolint:gosec // exercises, not secrets
 	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
 		public.MaxMessageBytes = echoOnLoopback
@@ -163,13 +174,26 @@ func (s *Server) newLabs(cfg Config) {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
+		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, Scripts: scripts, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},
 		HTTPServer: s.HTTPServer,
 	})
-	cfg.Resolver.Labs = s.labs
+	cfg.Resolver.Labs, cfg.Resolver.Serves = s.labs, func(name string) bool { return s.Practice(name) != nil }
+	return nil
+}
+
+// lessonScripts reads what the lessons' servers do.
+func lessonScripts() (scripts []*mock.Script, err error) {
+	for slug, text := range content.ServerScripts() {
+		script, err := mock.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("server: lessons/content/%s/server.yaml: %w", slug, err)
+		}
+		scripts = append(scripts, script)
+	}
+	return scripts, nil
 }
 
 // practice puts what stands before a practice server without a session.

@@ -53,7 +53,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	opened := addresses{main: main.Addr().String()}
+	opened := addresses{main: main.Addr().String(), urls: make(map[string]string)}
 	var debug net.Listener
 	course := openCourse(ctx, cfg, &opened, &closing)
 	if cfg.DebugAddr != "" {
@@ -72,7 +72,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
-	resolver.Cursors = shared.streams
+	resolver.Cursors, resolver.CoursePorts = shared.streams, opened.urls
 	if cfg.load() {
 		resolver.LoadRuns = load.NewRuns(load.RunsConfig{Base: "ws://" + ownAddr(opened.main)})
 	}
@@ -173,6 +173,7 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 		}
 		course[port.name] = ln
 		opened.course = append(opened.course, fmt.Sprintf("ws://%s  (%s)", ln.Addr(), port.what))
+		opened.urls[port.name] = "ws://" + ln.Addr().String()
 	}
 	return course
 }
@@ -331,6 +332,7 @@ func isTerminal(w io.Writer) bool {
 type addresses struct {
 	main            string
 	course, skipped []string
+	urls            map[string]string // of the course's servers
 }
 
 // ownAddr is where this process reaches a listener of its own.

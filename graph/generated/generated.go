@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs/load"
+	"github.com/sluice-gateway/sluice/labs/mock"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -53,6 +54,15 @@ type ComplexityRoot struct {
 	CloseCount struct {
 		Code  func(childComplexity int) int
 		Count func(childComplexity int) int
+	}
+
+	Demo struct {
+		Document func(childComplexity int) int
+		ID       func(childComplexity int) int
+		Phase    func(childComplexity int) int
+		State    func(childComplexity int) int
+		Title    func(childComplexity int, locale model.Locale) int
+		URLs     func(childComplexity int) int
 	}
 
 	GatewayStats struct {
@@ -221,6 +231,54 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	MockCheck struct {
+		Line    func(childComplexity int) int
+		Message func(childComplexity int) int
+		Saw     func(childComplexity int) int
+		State   func(childComplexity int) int
+		Wanted  func(childComplexity int) int
+	}
+
+	MockConnectionVerdict struct {
+		Checks   func(childComplexity int) int
+		Ended    func(childComplexity int) int
+		Number   func(childComplexity int) int
+		Path     func(childComplexity int) int
+		Received func(childComplexity int) int
+		State    func(childComplexity int) int
+	}
+
+	MockKnobs struct {
+		BufferBytes func(childComplexity int) int
+		Connections func(childComplexity int) int
+		ErrorRate   func(childComplexity int) int
+		LatencyMs   func(childComplexity int) int
+		Overflow    func(childComplexity int) int
+	}
+
+	MockState struct {
+		Dropped   func(childComplexity int) int
+		Knobs     func(childComplexity int) int
+		Name      func(childComplexity int) int
+		Open      func(childComplexity int) int
+		Opened    func(childComplexity int) int
+		Paths     func(childComplexity int) int
+		Seed      func(childComplexity int) int
+		Since     func(childComplexity int) int
+		Variables func(childComplexity int) int
+	}
+
+	MockVerdict struct {
+		Connections func(childComplexity int) int
+		Failed      func(childComplexity int) int
+		Omitted     func(childComplexity int) int
+		Passed      func(childComplexity int) int
+		Script      func(childComplexity int) int
+		Seed        func(childComplexity int) int
+		State       func(childComplexity int) int
+		Text        func(childComplexity int) int
+	}
+
 	Mutation struct {
 		AppendRedisStream func(childComplexity int, input model.AppendRedisStreamInput) int
 		CreateRoom        func(childComplexity int) int
@@ -231,6 +289,8 @@ type ComplexityRoot struct {
 		SendMessage       func(childComplexity int, input model.SendMessageInput) int
 		SendRawFrames     func(childComplexity int, input model.SendRawFramesInput) int
 		SendRawRequest    func(childComplexity int, input model.SendRawRequestInput) int
+		SetMockKnobs      func(childComplexity int, session *string, knobs model.MockKnobsInput) int
+		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
 		StartLab          func(childComplexity int, lesson *string) int
 		StartLoadRun      func(childComplexity int, session *string, input model.LoadRunInput) int
@@ -258,6 +318,7 @@ type ComplexityRoot struct {
 	Query struct {
 		Bridges      func(childComplexity int) int
 		CurrentTime  func(childComplexity int) int
+		Demos        func(childComplexity int) int
 		Echo         func(childComplexity int, text string) int
 		Fail         func(childComplexity int, code *string) int
 		GatewayStats func(childComplexity int) int
@@ -265,6 +326,8 @@ type ComplexityRoot struct {
 		LabSession   func(childComplexity int, id string) int
 		LoadReport   func(childComplexity int, session *string) int
 		LoadRun      func(childComplexity int, id string) int
+		MockState    func(childComplexity int, session *string) int
+		MockVerdict  func(childComplexity int, session *string) int
 		Presence     func(childComplexity int, room string) int
 		RoomHistory  func(childComplexity int, room string, last int, before *string) int
 		Slow         func(childComplexity int, ms int) int
@@ -470,6 +533,8 @@ type MutationResolver interface {
 	SendRawRequest(ctx context.Context, input model.SendRawRequestInput) (model.RawAnswer, error)
 	StartLoadRun(ctx context.Context, session *string, input model.LoadRunInput) (model.LoadRun, error)
 	StopLoadRun(ctx context.Context, id string) (model.LoadRun, error)
+	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
+	SetMockKnobs(ctx context.Context, session *string, knobs model.MockKnobsInput) (model.MockState, error)
 }
 type QueryResolver interface {
 	Hello(ctx context.Context) (string, error)
@@ -478,10 +543,13 @@ type QueryResolver interface {
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
+	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 	LabSession(ctx context.Context, id string) (*model.LabSession, error)
 	LoadReport(ctx context.Context, session *string) (model.LoadReport, error)
 	LoadRun(ctx context.Context, id string) (model.LoadRun, error)
+	MockState(ctx context.Context, session *string) (model.MockState, error)
+	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
 	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
 	Presence(ctx context.Context, room string) ([]presence.Member, error)
 }
@@ -556,6 +624,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CloseCount.Count(childComplexity), true
+
+	case "Demo.document":
+		if e.ComplexityRoot.Demo.Document == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Document(childComplexity), true
+	case "Demo.id":
+		if e.ComplexityRoot.Demo.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.ID(childComplexity), true
+	case "Demo.phase":
+		if e.ComplexityRoot.Demo.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Phase(childComplexity), true
+	case "Demo.state":
+		if e.ComplexityRoot.Demo.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.State(childComplexity), true
+	case "Demo.title":
+		if e.ComplexityRoot.Demo.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Demo_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Demo.Title(childComplexity, args["locale"].(model.Locale)), true
+	case "Demo.urls":
+		if e.ComplexityRoot.Demo.URLs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.URLs(childComplexity), true
 
 	case "GatewayStats.at":
 		if e.ComplexityRoot.GatewayStats.At == nil {
@@ -1286,6 +1396,209 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MessageEdge.Node(childComplexity), true
 
+	case "MockCheck.line":
+		if e.ComplexityRoot.MockCheck.Line == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Line(childComplexity), true
+	case "MockCheck.message":
+		if e.ComplexityRoot.MockCheck.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Message(childComplexity), true
+	case "MockCheck.saw":
+		if e.ComplexityRoot.MockCheck.Saw == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Saw(childComplexity), true
+	case "MockCheck.state":
+		if e.ComplexityRoot.MockCheck.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.State(childComplexity), true
+	case "MockCheck.wanted":
+		if e.ComplexityRoot.MockCheck.Wanted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Wanted(childComplexity), true
+
+	case "MockConnectionVerdict.checks":
+		if e.ComplexityRoot.MockConnectionVerdict.Checks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Checks(childComplexity), true
+	case "MockConnectionVerdict.ended":
+		if e.ComplexityRoot.MockConnectionVerdict.Ended == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Ended(childComplexity), true
+	case "MockConnectionVerdict.number":
+		if e.ComplexityRoot.MockConnectionVerdict.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Number(childComplexity), true
+	case "MockConnectionVerdict.path":
+		if e.ComplexityRoot.MockConnectionVerdict.Path == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Path(childComplexity), true
+	case "MockConnectionVerdict.received":
+		if e.ComplexityRoot.MockConnectionVerdict.Received == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Received(childComplexity), true
+	case "MockConnectionVerdict.state":
+		if e.ComplexityRoot.MockConnectionVerdict.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.State(childComplexity), true
+
+	case "MockKnobs.bufferBytes":
+		if e.ComplexityRoot.MockKnobs.BufferBytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.BufferBytes(childComplexity), true
+	case "MockKnobs.connections":
+		if e.ComplexityRoot.MockKnobs.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.Connections(childComplexity), true
+	case "MockKnobs.errorRate":
+		if e.ComplexityRoot.MockKnobs.ErrorRate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.ErrorRate(childComplexity), true
+	case "MockKnobs.latencyMs":
+		if e.ComplexityRoot.MockKnobs.LatencyMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.LatencyMs(childComplexity), true
+	case "MockKnobs.overflow":
+		if e.ComplexityRoot.MockKnobs.Overflow == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.Overflow(childComplexity), true
+
+	case "MockState.dropped":
+		if e.ComplexityRoot.MockState.Dropped == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Dropped(childComplexity), true
+	case "MockState.knobs":
+		if e.ComplexityRoot.MockState.Knobs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Knobs(childComplexity), true
+	case "MockState.name":
+		if e.ComplexityRoot.MockState.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Name(childComplexity), true
+	case "MockState.open":
+		if e.ComplexityRoot.MockState.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Open(childComplexity), true
+	case "MockState.opened":
+		if e.ComplexityRoot.MockState.Opened == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Opened(childComplexity), true
+	case "MockState.paths":
+		if e.ComplexityRoot.MockState.Paths == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Paths(childComplexity), true
+	case "MockState.seed":
+		if e.ComplexityRoot.MockState.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Seed(childComplexity), true
+	case "MockState.since":
+		if e.ComplexityRoot.MockState.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Since(childComplexity), true
+	case "MockState.variables":
+		if e.ComplexityRoot.MockState.Variables == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Variables(childComplexity), true
+
+	case "MockVerdict.connections":
+		if e.ComplexityRoot.MockVerdict.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Connections(childComplexity), true
+	case "MockVerdict.failed":
+		if e.ComplexityRoot.MockVerdict.Failed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Failed(childComplexity), true
+	case "MockVerdict.omitted":
+		if e.ComplexityRoot.MockVerdict.Omitted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Omitted(childComplexity), true
+	case "MockVerdict.passed":
+		if e.ComplexityRoot.MockVerdict.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Passed(childComplexity), true
+	case "MockVerdict.script":
+		if e.ComplexityRoot.MockVerdict.Script == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Script(childComplexity), true
+	case "MockVerdict.seed":
+		if e.ComplexityRoot.MockVerdict.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Seed(childComplexity), true
+	case "MockVerdict.state":
+		if e.ComplexityRoot.MockVerdict.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.State(childComplexity), true
+	case "MockVerdict.text":
+		if e.ComplexityRoot.MockVerdict.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Text(childComplexity), true
+
 	case "Mutation.appendRedisStream":
 		if e.ComplexityRoot.Mutation.AppendRedisStream == nil {
 			break
@@ -1380,6 +1693,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SendRawRequest(childComplexity, args["input"].(model.SendRawRequestInput)), true
+	case "Mutation.setMockKnobs":
+		if e.ComplexityRoot.Mutation.SetMockKnobs == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setMockKnobs_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetMockKnobs(childComplexity, args["session"].(*string), args["knobs"].(model.MockKnobsInput)), true
+	case "Mutation.setMockScript":
+		if e.ComplexityRoot.Mutation.SetMockScript == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setMockScript_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetMockScript(childComplexity, args["session"].(*string), args["script"].(string)), true
 	case "Mutation.setTyping":
 		if e.ComplexityRoot.Mutation.SetTyping == nil {
 			break
@@ -1494,6 +1829,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.CurrentTime(childComplexity), true
+	case "Query.demos":
+		if e.ComplexityRoot.Query.Demos == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Demos(childComplexity), true
 	case "Query.echo":
 		if e.ComplexityRoot.Query.Echo == nil {
 			break
@@ -1562,6 +1903,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.LoadRun(childComplexity, args["id"].(string)), true
+	case "Query.mockState":
+		if e.ComplexityRoot.Query.MockState == nil {
+			break
+		}
+
+		args, err := ec.field_Query_mockState_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.MockState(childComplexity, args["session"].(*string)), true
+	case "Query.mockVerdict":
+		if e.ComplexityRoot.Query.MockVerdict == nil {
+			break
+		}
+
+		args, err := ec.field_Query_mockVerdict_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.MockVerdict(childComplexity, args["session"].(*string)), true
 	case "Query.presence":
 		if e.ComplexityRoot.Query.Presence == nil {
 			break
@@ -2427,6 +2790,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAppendRedisStreamInput,
 		ec.unmarshalInputLoadRunInput,
+		ec.unmarshalInputMockKnobsInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
 		ec.unmarshalInputRawFrameInput,
@@ -2778,6 +3142,45 @@ input StreamFieldInput {
   name: String!
   "The value."
   value: String!
+}
+`, BuiltIn: false},
+	{Name: "../demos.graphqls", Input: `extend type Query {
+  "Everything that can be tried on this gateway: its practice servers and its live subscriptions."
+  demos: [Demo!]!
+}
+
+"Something to try."
+type Demo {
+  "Stable, for programs."
+  id: ID!
+  "What it is, in a few words."
+  title("The language." locale: Locale! = EN): String!
+  "The phase of the course that it belongs to: 1 foundations, 2 implementation, 3 testing, 4 production."
+  phase: Int!
+  "Where it is. The first is on the address by which you reached the gateway; the others are the course's own ports."
+  urls: [String!]!
+  "A GraphQL document to run; null: what a client sends is up to you."
+  document: String
+  "Whether it works now."
+  state: DemoState!
+}
+
+"Whether a demo works now."
+enum DemoState {
+  "It does."
+  UP
+  "It waits for its broker, which cannot be reached."
+  AWAY
+  "It is switched off on this gateway."
+  OFF
+}
+
+"A language."
+enum Locale {
+  "English."
+  EN
+  "Japanese."
+  JA
 }
 `, BuiltIn: false},
 	{Name: "../gateway.graphqls", Input: `extend type Query {
@@ -3598,6 +4001,152 @@ type LoadTraffic {
   bytesPerSecond: Float!
 }
 `, BuiltIn: false},
+	{Name: "../mock.graphqls", Input: `extend type Query {
+  "What a mock server is doing: its script, its connections, its knobs."
+  mockState("Whose mock; null: that of the course ports, which can be reached so on the gateway's own machine only." session: ID): MockState!
+  "How what clients sent to a mock server compares with what its script expects."
+  mockVerdict("Whose mock; null: that of the course ports, which can be reached so on the gateway's own machine only." session: ID): MockVerdict!
+}
+
+extend type Mutation {
+  """
+  Has a mock server obey another script. Connections that are open stay with the one that they began with; the verdict begins anew. A wrong script is refused with its line, its column and the nearest word that is known (` + "`" + `SCRIPT_INVALID` + "`" + `).
+  """
+  setMockScript(
+    "Whose mock; null: that of the course ports, which can be changed on the gateway's own machine only."
+    session: ID
+    "In YAML or JSON, at most 64 KiB. In a lab session its variable ` + "`" + `nonce` + "`" + `, if it declares one, is the session's."
+    script: String!
+  ): MockState!
+  "Changes some of a mock server's knobs, on open connections too."
+  setMockKnobs(
+    "Whose mock; null: that of the course ports, which can be changed on the gateway's own machine only."
+    session: ID
+    "Those that are left out stay as they are."
+    knobs: MockKnobsInput!
+  ): MockState!
+}
+
+"What a mock server is doing."
+type MockState {
+  "What its script calls itself; it may be empty."
+  name: String!
+  "The paths that the script names. When there are none, it is for all."
+  paths: [String!]!
+  "The variables that the script declares under ` + "`" + `vars` + "`" + `."
+  variables: [String!]!
+  "What everything random is drawn from: the same seed and the same order of connections draw the same. As text, since it may be larger than an Int."
+  seed: String!
+  "When the script was set."
+  since: DateTime!
+  "Connections that are open now."
+  open: Int!
+  "Connections that were opened since the script was set."
+  opened: Int!
+  "Messages that were left out since then because a client read too slowly."
+  dropped: Int!
+  "How the server behaves whatever the script says."
+  knobs: MockKnobs!
+}
+
+"How a mock server behaves whatever its script says."
+type MockKnobs {
+  "Before everything that is sent, in milliseconds."
+  latencyMs: Int!
+  "How many messages are answered by an error in place of what the script says, from 0 to 1."
+  errorRate: Float!
+  "How many connections may be open at once; more are answered 503."
+  connections: Int!
+  "How many bytes may wait to be sent to one client."
+  bufferBytes: Int!
+  "What becomes of more."
+  overflow: MockOverflow!
+}
+
+"Changes to a mock server's knobs."
+input MockKnobsInput {
+  "Before everything that is sent, in milliseconds: 0 to 10,000."
+  latencyMs: Int
+  "How many messages are answered by an error in place of what the script says, from 0 to 1."
+  errorRate: Float
+  "How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own."
+  connections: Int
+  "How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits."
+  bufferBytes: Int
+  "What becomes of more."
+  overflow: MockOverflow
+}
+
+"What becomes of what a client reads too slowly."
+enum MockOverflow {
+  "Its connection is reset."
+  CUT
+  "What does not fit is not sent."
+  DROP
+}
+
+"How what clients sent compares with what a script expects."
+type MockVerdict {
+  "Over all connections."
+  state: MockVerdictState!
+  "What the script calls itself; it may be empty."
+  script: String!
+  "What the script drew from."
+  seed: String!
+  "Connections that passed."
+  passed: Int!
+  "Connections that failed."
+  failed: Int!
+  "In the order in which they opened, at most 100."
+  connections: [MockConnectionVerdict!]!
+  "Connections that are not listed any more. They are counted above."
+  omitted: Int!
+  "All of this for people, in lines."
+  text: String!
+}
+
+"The verdict on one connection."
+type MockConnectionVerdict {
+  "Which connection it is on its path since the script was set, from 1."
+  number: Int!
+  "The path of its URL."
+  path: String!
+  "Over its checks."
+  state: MockVerdictState!
+  "Whether it is over."
+  ended: Boolean!
+  "How many messages came."
+  received: Int!
+  "The expectations, in the script's order."
+  checks: [MockCheck!]!
+}
+
+"The verdict on one expectation."
+type MockCheck {
+  "Where it stands in the script; 0: it is that nothing else comes."
+  line: Int!
+  "What was expected."
+  wanted: String!
+  "How far it has come."
+  state: MockVerdictState!
+  "What stands against it, or comes nearest to it; empty: nothing."
+  saw: String!
+  "The number of the message that was seen, from 1; 0: none."
+  message: Int!
+}
+
+"How far an expectation has come."
+enum MockVerdictState {
+  "The script expects nothing."
+  NONE
+  "It can still pass or fail."
+  OPEN
+  "Everything came that had to."
+  PASSED
+  "Something came that may not, or did not come."
+  FAILED
+}
+`, BuiltIn: false},
 	{Name: "../rooms.graphqls", Input: `extend type Query {
   """
   Messages that were sent to a room, oldest first. To go on without a hole, give
@@ -3859,6 +4408,24 @@ func (ec *executionContext) childFields_CloseCount(ctx context.Context, field gr
 		return ec.fieldContext_CloseCount_count(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CloseCount", field.Name)
+}
+
+func (ec *executionContext) childFields_Demo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Demo_id(ctx, field)
+	case "title":
+		return ec.fieldContext_Demo_title(ctx, field)
+	case "phase":
+		return ec.fieldContext_Demo_phase(ctx, field)
+	case "urls":
+		return ec.fieldContext_Demo_urls(ctx, field)
+	case "document":
+		return ec.fieldContext_Demo_document(ctx, field)
+	case "state":
+		return ec.fieldContext_Demo_state(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Demo", field.Name)
 }
 
 func (ec *executionContext) childFields_GatewayStats(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4193,6 +4760,102 @@ func (ec *executionContext) childFields_MessageEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type MessageEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_MockCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "line":
+		return ec.fieldContext_MockCheck_line(ctx, field)
+	case "wanted":
+		return ec.fieldContext_MockCheck_wanted(ctx, field)
+	case "state":
+		return ec.fieldContext_MockCheck_state(ctx, field)
+	case "saw":
+		return ec.fieldContext_MockCheck_saw(ctx, field)
+	case "message":
+		return ec.fieldContext_MockCheck_message(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockCheck", field.Name)
+}
+
+func (ec *executionContext) childFields_MockConnectionVerdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_MockConnectionVerdict_number(ctx, field)
+	case "path":
+		return ec.fieldContext_MockConnectionVerdict_path(ctx, field)
+	case "state":
+		return ec.fieldContext_MockConnectionVerdict_state(ctx, field)
+	case "ended":
+		return ec.fieldContext_MockConnectionVerdict_ended(ctx, field)
+	case "received":
+		return ec.fieldContext_MockConnectionVerdict_received(ctx, field)
+	case "checks":
+		return ec.fieldContext_MockConnectionVerdict_checks(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockConnectionVerdict", field.Name)
+}
+
+func (ec *executionContext) childFields_MockKnobs(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "latencyMs":
+		return ec.fieldContext_MockKnobs_latencyMs(ctx, field)
+	case "errorRate":
+		return ec.fieldContext_MockKnobs_errorRate(ctx, field)
+	case "connections":
+		return ec.fieldContext_MockKnobs_connections(ctx, field)
+	case "bufferBytes":
+		return ec.fieldContext_MockKnobs_bufferBytes(ctx, field)
+	case "overflow":
+		return ec.fieldContext_MockKnobs_overflow(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockKnobs", field.Name)
+}
+
+func (ec *executionContext) childFields_MockState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_MockState_name(ctx, field)
+	case "paths":
+		return ec.fieldContext_MockState_paths(ctx, field)
+	case "variables":
+		return ec.fieldContext_MockState_variables(ctx, field)
+	case "seed":
+		return ec.fieldContext_MockState_seed(ctx, field)
+	case "since":
+		return ec.fieldContext_MockState_since(ctx, field)
+	case "open":
+		return ec.fieldContext_MockState_open(ctx, field)
+	case "opened":
+		return ec.fieldContext_MockState_opened(ctx, field)
+	case "dropped":
+		return ec.fieldContext_MockState_dropped(ctx, field)
+	case "knobs":
+		return ec.fieldContext_MockState_knobs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockState", field.Name)
+}
+
+func (ec *executionContext) childFields_MockVerdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "state":
+		return ec.fieldContext_MockVerdict_state(ctx, field)
+	case "script":
+		return ec.fieldContext_MockVerdict_script(ctx, field)
+	case "seed":
+		return ec.fieldContext_MockVerdict_seed(ctx, field)
+	case "passed":
+		return ec.fieldContext_MockVerdict_passed(ctx, field)
+	case "failed":
+		return ec.fieldContext_MockVerdict_failed(ctx, field)
+	case "connections":
+		return ec.fieldContext_MockVerdict_connections(ctx, field)
+	case "omitted":
+		return ec.fieldContext_MockVerdict_omitted(ctx, field)
+	case "text":
+		return ec.fieldContext_MockVerdict_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockVerdict", field.Name)
+}
+
 func (ec *executionContext) childFields_PageInfo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "hasPreviousPage":
@@ -4511,6 +5174,20 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 
 // region    ***************************** args.gotpl *****************************
 
+func (ec *executionContext) field_Demo_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (model.Locale, error) {
+			return ec.unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_LabSession_events_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4634,6 +5311,50 @@ func (ec *executionContext) field_Mutation_sendRawRequest_args(ctx context.Conte
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_setMockKnobs_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "knobs",
+		func(ctx context.Context, v any) (model.MockKnobsInput, error) {
+			return ec.unmarshalNMockKnobsInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["knobs"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_setMockScript_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "script",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["script"] = arg1
 	return args, nil
 }
 
@@ -4790,6 +5511,34 @@ func (ec *executionContext) field_Query_loadRun_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_mockState_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_mockVerdict_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
 	return args, nil
 }
 
@@ -5297,6 +6046,165 @@ func (ec *executionContext) _CloseCount_count(ctx context.Context, field graphql
 }
 func (ec *executionContext) fieldContext_CloseCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("CloseCount", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_id(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_title(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Demo",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Demo_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Demo_phase(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_urls(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_urls(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URLs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_urls(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_document(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_document(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Document, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_document(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_state(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+			return ec.marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type DemoState does not have child fields"))
 }
 
 func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
@@ -8241,6 +9149,792 @@ func (ec *executionContext) fieldContext_MessageEdge_node(_ context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _MockCheck_line(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_line(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Line, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_line(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_wanted(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_wanted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Wanted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_wanted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_state(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_saw(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_saw(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Saw, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_saw(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_message(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_number(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_path(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_path(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Path, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_path(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_state(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_ended(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_ended(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ended, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_ended(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_received(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_received(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Received, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_received(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_checks(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_checks(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Checks, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []mock.Check) graphql.Marshaler {
+			return ec.marshalNMockCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheckᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_checks(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockConnectionVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockCheck(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockKnobs_latencyMs(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_latencyMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LatencyMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_latencyMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_errorRate(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_errorRate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ErrorRate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_errorRate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_connections(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_bufferBytes(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_bufferBytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BufferBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_bufferBytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_overflow(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_overflow(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Overflow, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.Overflow) graphql.Marshaler {
+			return ec.marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_overflow(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type MockOverflow does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_name(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_paths(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_paths(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Paths(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_paths(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_variables(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_variables(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Variables(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_variables(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_seed(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_since(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_since(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Since, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_open(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_opened(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_opened(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Opened, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_opened(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_dropped(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_dropped(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Dropped, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_dropped(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_knobs(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_knobs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Knobs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockKnobs) graphql.Marshaler {
+			return ec.marshalNMockKnobs2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobs(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_knobs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockState",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockKnobs(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockVerdict_state(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_script(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_script(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Script, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_script(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_seed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_passed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_failed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_failed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_failed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_connections(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []mock.ConnectionVerdict) graphql.Marshaler {
+			return ec.marshalNMockConnectionVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdictᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockConnectionVerdict(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockVerdict_omitted(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_omitted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Omitted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_omitted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_text(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
 func (ec *executionContext) _Mutation_sendMessage(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8801,6 +10495,94 @@ func (ec *executionContext) fieldContext_Mutation_stopLoadRun(ctx context.Contex
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setMockScript(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetMockScript(ctx, fc.Args["session"].(*string), fc.Args["script"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setMockScript_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_setMockKnobs(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setMockKnobs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetMockKnobs(ctx, fc.Args["session"].(*string), fc.Args["knobs"].(model.MockKnobsInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setMockKnobs(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setMockKnobs_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _PageInfo_hasPreviousPage(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -9227,6 +11009,38 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_demos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_demos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Demos(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+			return ec.marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_demos(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Demo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_gatewayStats(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -9385,6 +11199,94 @@ func (ec *executionContext) fieldContext_Query_loadRun(ctx context.Context, fiel
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_loadRun_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_mockState(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_mockState(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().MockState(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_mockState(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_mockState_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_mockVerdict(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_mockVerdict(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().MockVerdict(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockVerdict) graphql.Marshaler {
+			return ec.marshalNMockVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockVerdict(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_mockVerdict(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockVerdict(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_mockVerdict_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -14022,6 +15924,64 @@ func (ec *executionContext) unmarshalInputLoadRunInput(ctx context.Context, obj 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputMockKnobsInput(ctx context.Context, obj any) (model.MockKnobsInput, error) {
+	var it model.MockKnobsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"latencyMs", "errorRate", "connections", "bufferBytes", "overflow"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "latencyMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("latencyMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.LatencyMs = data
+		case "errorRate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("errorRate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ErrorRate = data
+		case "connections":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("connections"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Connections = data
+		case "bufferBytes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bufferBytes"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BufferBytes = data
+		case "overflow":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("overflow"))
+			data, err := ec.unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Overflow = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputPublishMQTTInput(ctx context.Context, obj any) (model.PublishMQTTInput, error) {
 	var it model.PublishMQTTInput
 	if obj == nil {
@@ -14633,6 +16593,69 @@ func (ec *executionContext) _CloseCount(ctx context.Context, sel ast.SelectionSe
 			}
 		case "count":
 			out.Values[i] = ec._CloseCount_count(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var demoImplementors = []string{"Demo"}
+
+func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj *model.Demo) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, demoImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Demo")
+		case "id":
+			out.Values[i] = ec._Demo_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Demo_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._Demo_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "urls":
+			out.Values[i] = ec._Demo_urls(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "document":
+			out.Values[i] = ec._Demo_document(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._Demo_state(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -15775,6 +17798,336 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var mockCheckImplementors = []string{"MockCheck"}
+
+func (ec *executionContext) _MockCheck(ctx context.Context, sel ast.SelectionSet, obj *mock.Check) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockCheckImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockCheck")
+		case "line":
+			out.Values[i] = ec._MockCheck_line(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "wanted":
+			out.Values[i] = ec._MockCheck_wanted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._MockCheck_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "saw":
+			out.Values[i] = ec._MockCheck_saw(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._MockCheck_message(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockConnectionVerdictImplementors = []string{"MockConnectionVerdict"}
+
+func (ec *executionContext) _MockConnectionVerdict(ctx context.Context, sel ast.SelectionSet, obj *mock.ConnectionVerdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockConnectionVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockConnectionVerdict")
+		case "number":
+			out.Values[i] = ec._MockConnectionVerdict_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "path":
+			out.Values[i] = ec._MockConnectionVerdict_path(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._MockConnectionVerdict_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ended":
+			out.Values[i] = ec._MockConnectionVerdict_ended(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "received":
+			out.Values[i] = ec._MockConnectionVerdict_received(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "checks":
+			out.Values[i] = ec._MockConnectionVerdict_checks(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockKnobsImplementors = []string{"MockKnobs"}
+
+func (ec *executionContext) _MockKnobs(ctx context.Context, sel ast.SelectionSet, obj *model.MockKnobs) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockKnobsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockKnobs")
+		case "latencyMs":
+			out.Values[i] = ec._MockKnobs_latencyMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "errorRate":
+			out.Values[i] = ec._MockKnobs_errorRate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._MockKnobs_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bufferBytes":
+			out.Values[i] = ec._MockKnobs_bufferBytes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "overflow":
+			out.Values[i] = ec._MockKnobs_overflow(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockStateImplementors = []string{"MockState"}
+
+func (ec *executionContext) _MockState(ctx context.Context, sel ast.SelectionSet, obj *model.MockState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockState")
+		case "name":
+			out.Values[i] = ec._MockState_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "paths":
+			out.Values[i] = ec._MockState_paths(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "variables":
+			out.Values[i] = ec._MockState_variables(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._MockState_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "since":
+			out.Values[i] = ec._MockState_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._MockState_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "opened":
+			out.Values[i] = ec._MockState_opened(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dropped":
+			out.Values[i] = ec._MockState_dropped(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "knobs":
+			out.Values[i] = ec._MockState_knobs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockVerdictImplementors = []string{"MockVerdict"}
+
+func (ec *executionContext) _MockVerdict(ctx context.Context, sel ast.SelectionSet, obj *model.MockVerdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockVerdict")
+		case "state":
+			out.Values[i] = ec._MockVerdict_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "script":
+			out.Values[i] = ec._MockVerdict_script(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._MockVerdict_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec._MockVerdict_passed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "failed":
+			out.Values[i] = ec._MockVerdict_failed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._MockVerdict_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "omitted":
+			out.Values[i] = ec._MockVerdict_omitted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._MockVerdict_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var mutationImplementors = []string{"Mutation"}
 
 func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet) graphql.Marshaler {
@@ -15882,6 +18235,20 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "stopLoadRun":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_stopLoadRun(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "setMockScript":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setMockScript(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "setMockKnobs":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setMockKnobs(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -16203,6 +18570,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "demos":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_demos(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "gatewayStats":
 			field := field
 
@@ -16279,6 +18668,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_loadRun(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "mockState":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_mockState(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "mockVerdict":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_mockVerdict(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -18122,6 +20555,36 @@ func (ec *executionContext) marshalNDateTime2timeᚐTime(ctx context.Context, se
 	return res
 }
 
+func (ec *executionContext) marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx context.Context, sel ast.SelectionSet, v model.Demo) graphql.Marshaler {
+	return ec._Demo(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx context.Context, sel ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, v any) (model.DemoState, error) {
+	var res model.DemoState
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, sel ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) unmarshalNFloat2float64(ctx context.Context, v any) (float64, error) {
 	res, err := graphql.UnmarshalFloatContext(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -18361,6 +20824,16 @@ func (ec *executionContext) marshalNLoadVerdict2ᚕgithubᚗcomᚋsluiceᚑgatew
 	return ret
 }
 
+func (ec *executionContext) unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (model.Locale, error) {
+	var res model.Locale
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, sel ast.SelectionSet, v model.Locale) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNMQTTMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMQTTMessage(ctx context.Context, sel ast.SelectionSet, v model.MQTTMessage) graphql.Marshaler {
 	return ec._MQTTMessage(ctx, sel, &v)
 }
@@ -18428,6 +20901,123 @@ func (ec *executionContext) marshalNMessageEdge2ᚕgithubᚗcomᚋsluiceᚑgatew
 
 	return ret
 }
+
+func (ec *executionContext) marshalNMockCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheck(ctx context.Context, sel ast.SelectionSet, v mock.Check) graphql.Marshaler {
+	return ec._MockCheck(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheckᚄ(ctx context.Context, sel ast.SelectionSet, v []mock.Check) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMockCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheck(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNMockConnectionVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdict(ctx context.Context, sel ast.SelectionSet, v mock.ConnectionVerdict) graphql.Marshaler {
+	return ec._MockConnectionVerdict(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockConnectionVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdictᚄ(ctx context.Context, sel ast.SelectionSet, v []mock.ConnectionVerdict) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMockConnectionVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdict(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNMockKnobs2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobs(ctx context.Context, sel ast.SelectionSet, v model.MockKnobs) graphql.Marshaler {
+	return ec._MockKnobs(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNMockKnobsInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobsInput(ctx context.Context, v any) (model.MockKnobsInput, error) {
+	res, err := ec.unmarshalInputMockKnobsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (mock.Overflow, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, sel ast.SelectionSet, v mock.Overflow) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[string]mock.Overflow{
+		"CUT":  mock.Cut,
+		"DROP": mock.Drop,
+	}
+	marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[mock.Overflow]string{
+		mock.Cut:  "CUT",
+		mock.Drop: "DROP",
+	}
+)
+
+func (ec *executionContext) marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx context.Context, sel ast.SelectionSet, v model.MockState) graphql.Marshaler {
+	return ec._MockState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockVerdict(ctx context.Context, sel ast.SelectionSet, v model.MockVerdict) graphql.Marshaler {
+	return ec._MockVerdict(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx context.Context, v any) (mock.State, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx context.Context, sel ast.SelectionSet, v mock.State) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState = map[string]mock.State{
+		"NONE":   mock.None,
+		"OPEN":   mock.Open,
+		"PASSED": mock.Passed,
+		"FAILED": mock.Failed,
+	}
+	marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState = map[mock.State]string{
+		mock.None:   "NONE",
+		mock.Open:   "OPEN",
+		mock.Passed: "PASSED",
+		mock.Failed: "FAILED",
+	}
+)
 
 func (ec *executionContext) unmarshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐOverflow(ctx context.Context, v any) (model.Overflow, error) {
 	var res model.Overflow
@@ -19168,6 +21758,36 @@ func (ec *executionContext) marshalOLoadResult2ᚖgithubᚗcomᚋsluiceᚑgatewa
 	}
 	return ec._LoadResult(ctx, sel, v)
 }
+
+func (ec *executionContext) unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (*mock.Overflow, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, sel ast.SelectionSet, v *mock.Overflow) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[*v])
+	return res
+}
+
+var (
+	unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[string]mock.Overflow{
+		"CUT":  mock.Cut,
+		"DROP": mock.Drop,
+	}
+	marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[mock.Overflow]string{
+		mock.Cut:  "CUT",
+		mock.Drop: "DROP",
+	}
+)
 
 func (ec *executionContext) unmarshalOString2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {

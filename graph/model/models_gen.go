@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/labs/load"
+	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
 // An entry to be appended to a Redis stream.
@@ -278,6 +279,34 @@ type MessageEdge struct {
 	Node rooms.Message `json:"node"`
 }
 
+// How a mock server behaves whatever its script says.
+type MockKnobs struct {
+	// Before everything that is sent, in milliseconds.
+	LatencyMs int `json:"latencyMs"`
+	// How many messages are answered by an error in place of what the script says, from 0 to 1.
+	ErrorRate float64 `json:"errorRate"`
+	// How many connections may be open at once; more are answered 503.
+	Connections int `json:"connections"`
+	// How many bytes may wait to be sent to one client.
+	BufferBytes int `json:"bufferBytes"`
+	// What becomes of more.
+	Overflow mock.Overflow `json:"overflow"`
+}
+
+// Changes to a mock server's knobs.
+type MockKnobsInput struct {
+	// Before everything that is sent, in milliseconds: 0 to 10,000.
+	LatencyMs *int `json:"latencyMs,omitempty"`
+	// How many messages are answered by an error in place of what the script says, from 0 to 1.
+	ErrorRate *float64 `json:"errorRate,omitempty"`
+	// How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own.
+	Connections *int `json:"connections,omitempty"`
+	// How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits.
+	BufferBytes *int `json:"bufferBytes,omitempty"`
+	// What becomes of more.
+	Overflow *mock.Overflow `json:"overflow,omitempty"`
+}
+
 // Changes something. Everything here also works over WebSocket.
 type Mutation struct {
 }
@@ -464,6 +493,67 @@ type WireProblem struct {
 	CloseCode int `json:"closeCode"`
 }
 
+// Whether a demo works now.
+type DemoState string
+
+const (
+	// It does.
+	DemoStateUp DemoState = "UP"
+	// It waits for its broker, which cannot be reached.
+	DemoStateAway DemoState = "AWAY"
+	// It is switched off on this gateway.
+	DemoStateOff DemoState = "OFF"
+)
+
+var AllDemoState = []DemoState{
+	DemoStateUp,
+	DemoStateAway,
+	DemoStateOff,
+}
+
+func (e DemoState) IsValid() bool {
+	switch e {
+	case DemoStateUp, DemoStateAway, DemoStateOff:
+		return true
+	}
+	return false
+}
+
+func (e DemoState) String() string {
+	return string(e)
+}
+
+func (e *DemoState) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = DemoState(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid DemoState", str)
+	}
+	return nil
+}
+
+func (e DemoState) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *DemoState) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e DemoState) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
 // One of this gateway's servers.
 type LoadTarget string
 
@@ -526,6 +616,64 @@ func (e *LoadTarget) UnmarshalJSON(b []byte) error {
 }
 
 func (e LoadTarget) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// A language.
+type Locale string
+
+const (
+	// English.
+	LocaleEn Locale = "EN"
+	// Japanese.
+	LocaleJa Locale = "JA"
+)
+
+var AllLocale = []Locale{
+	LocaleEn,
+	LocaleJa,
+}
+
+func (e Locale) IsValid() bool {
+	switch e {
+	case LocaleEn, LocaleJa:
+		return true
+	}
+	return false
+}
+
+func (e Locale) String() string {
+	return string(e)
+}
+
+func (e *Locale) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = Locale(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid Locale", str)
+	}
+	return nil
+}
+
+func (e Locale) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *Locale) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e Locale) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

@@ -31,6 +31,7 @@ type conn struct {
 	facts   connFacts
 	over    bool // it is being closed: rules have nothing more to say
 	running map[*run]struct{}
+	held    int // bytes of the messages that they answer
 	workers sync.WaitGroup
 }
 
@@ -192,9 +193,11 @@ func (c *conn) follow(r *rule, m *message) {
 		return
 	}
 	c.mu.Lock()
-	crowded := len(c.running) == maxRunning
+	size := len(m.payload())
+	crowded := len(c.running) == maxRunning || c.held > 0 && c.held+size > maxHeld
 	if !crowded && !c.over {
 		c.running[do] = struct{}{}
+		c.held += size
 		c.workers.Add(1)
 	}
 	skip := crowded || c.over
@@ -202,7 +205,7 @@ func (c *conn) follow(r *rule, m *message) {
 	if skip {
 		do.cancel()
 		if crowded {
-			c.close(websocket.CloseTryAgainLater, fmt.Sprintf("More than %d rules are waiting or repeating", maxRunning))
+			c.close(websocket.CloseTryAgainLater, fmt.Sprintf("Too many rules are waiting or repeating: at most %d, for messages of %d bytes", maxRunning, maxHeld))
 		}
 		return
 	}
@@ -218,6 +221,7 @@ func (c *conn) finish(do *run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.running, do)
+	c.held -= len(do.scope.message.payload())
 }
 
 // stop ends every rule that is waiting or repeating, but for one.
@@ -318,9 +322,6 @@ func (c *conn) act(do *run, a *action) {
 		c.stop(do)
 	}
 }
-
-// maxVariable is the size of a variable's text.
-const maxVariable = 64 << 10
 
 // set gives variables their values, all from what was before. Lists and objects
 // become JSON, so that a variable cannot grow by holding itself.

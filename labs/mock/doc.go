@@ -33,7 +33,7 @@
 //
 // Order: what a rule does up to its first wait or repeat is done before the next
 // message is looked at. From there on it runs beside the others, up to 64 on one
-// connection; one more closes it with 1013. What is sent to a client is sent in
+// connection that answer up to 256 KiB of messages; more close it with 1013. What is sent to a client is sent in
 // one order, through a buffer of bounded size (Knobs.BufferBytes); a client that
 // reads more slowly than that is cut, or misses messages (Knobs.Overflow).
 //

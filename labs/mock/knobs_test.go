@@ -160,11 +160,14 @@ func TestANewScriptIsForNewConnections(t *testing.T) {
 }
 
 func TestTooManyWaitingRulesCloseTheConnection(t *testing.T) {
-	c := start(t, "rules: [ { on: message, do: [ { wait: 10s } ] } ]").dial("/")
-	for range maxRunning + 1 {
-		c.say("x")
+	r := start(t, "rules: [ { on: message, do: [ { wait: 10s } ] } ]")
+	for _, c := range []struct{ messages, size int }{{maxRunning + 1, 1}, {2, maxHeld/2 + 1}, {2, maxBytes}} {
+		client := r.dial("/")
+		for range c.messages {
+			client.sayBinary(make([]byte, c.size))
+		}
+		client.want("close 1013 Too many rules are waiting or repeating: at most 64, for messages of 262144 bytes")
 	}
-	c.want("close 1013 More than 64 rules are waiting or repeating")
 }
 
 func TestShutdownEndsRulesAndTellsClients(t *testing.T) {

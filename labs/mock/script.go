@@ -17,7 +17,9 @@ const (
 	maxRules        = 64
 	maxActions      = 64 // in one list
 	maxExpectations = 64
-	maxRunning      = 64 // rules that are waiting or repeating at once, on one connection
+	maxRunning      = 64        // rules that are waiting or repeating at once, on one connection
+	maxHeld         = 256 << 10 // bytes of the messages that they answer; one larger message alone may be
+	maxVariable     = 16 << 10  // bytes of a variable's text
 )
 
 // Script says how a server behaves. It is made by Parse and does not change.

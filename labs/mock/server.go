@@ -32,7 +32,7 @@ type Knobs struct {
 	Latency     time.Duration `json:"latency"`     // before everything that is sent, 0 to 10 s
 	ErrorRate   float64       `json:"errorRate"`   // how many messages are answered by an error instead, 0 to 1
 	Connections int           `json:"connections"` // how many may be open at once, more are answered 503; 1 to 10,000 [1,000]
-	BufferBytes int           `json:"bufferBytes"` // what may wait to be sent to one client, up to 8 MiB [1 MiB]
+	BufferBytes int           `json:"bufferBytes"` // what may wait to be sent to one client, 1 byte to 1 MiB [1 MiB]
 	Overflow    Overflow      `json:"overflow"`    // what happens to what does not fit into the buffer [Cut]
 }
 
@@ -57,7 +57,7 @@ type KnobChange struct {
 // The bounds of the knobs.
 const (
 	maxConnections = 10_000
-	maxBuffer      = 8 << 20
+	maxBuffer      = 1 << 20
 )
 
 // apply returns the changed knobs, or why they cannot be changed so.

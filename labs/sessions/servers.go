@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/labs/course"
 	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
 )
@@ -18,7 +20,9 @@ type Env struct {
 	Door labs.DoorConfig
 	// MaxMessageBytes is what ?limit= of the echo server may ask for [Door.MessageBytes].
 	MaxMessageBytes int64
-	// Vars are values for the scripts of the mock server.
+	// Scripts are those of the lessons, each on paths of its own.
+	Scripts []*mock.Script
+	// Vars are values that scripts may use [none].
 	Vars map[string]string
 	Load bool // whether there is a load server
 }
@@ -31,10 +35,12 @@ type Servers struct {
 	Mock    *mock.Server
 	Chaos   *chaos.Server
 	Load    *load.Server // nil: there is none
+	Course  *course.Servers
 
 	mux   *http.ServeMux
 	names []string
-	all   map[string]server
+	named map[string]http.Handler
+	all   []server
 }
 
 // server is a practice server.
@@ -45,25 +51,35 @@ type server interface {
 
 // NewServers makes a set. It costs little until the first client comes.
 func NewServers(env Env) *Servers {
-	s := &Servers{mux: http.NewServeMux(), all: make(map[string]server)}
+	s := &Servers{mux: http.NewServeMux(), named: make(map[string]http.Handler)}
 	echo := labs.EchoConfig{DoorConfig: env.Door, MaxMessageBytes: env.MaxMessageBytes}
-	s.Echo = add(s, "echo", labs.NewEcho(echo))
+	s.Echo = add(s, labs.NewEcho(echo), "echo")
 	s.mux.Handle("/{$}", s.Echo)
 	echo.Deflate = true
-	s.Deflate = add(s, "deflate", labs.NewEcho(echo))
-	s.Mock = add(s, "mock", mock.New(mock.Config{Door: env.Door, Vars: env.Vars}))
-	s.Chaos = add(s, "chaos", chaos.New(chaos.Config{Door: env.Door}))
-	if env.Load {
-		s.Load = add(s, "load", load.New(load.Config{DoorConfig: env.Door}))
+	s.Deflate = add(s, labs.NewEcho(echo), "deflate")
+	s.Mock = add(s, mock.New(mock.Config{Door: env.Door, Vars: env.Vars}), "mock")
+	s.Chaos = add(s, chaos.New(chaos.Config{Door: env.Door}), "chaos")
+	lessons := course.New(course.Config{EchoConfig: labs.EchoConfig{DoorConfig: env.Door}, Scripts: env.Scripts, Vars: env.Vars})
+	paths := lessons.Paths()
+	for i := range paths {
+		paths[i] = strings.TrimPrefix(paths[i], "/")
 	}
+	s.Course = add(s, lessons, paths...)
+	if env.Load {
+		s.Load = add(s, load.New(load.Config{DoorConfig: env.Door}), "load")
+	}
+	s.mux.Handle("/mock/", s.Mock) // the paths of its script
 	return s
 }
 
-// add puts a server on the path of its name.
-func add[S server](s *Servers, name string, one S) S {
-	s.names = append(s.names, name)
-	s.all[name] = one
-	s.mux.Handle("/"+name, one)
+// add puts a server on the paths of these names.
+func add[S server](s *Servers, one S, names ...string) S {
+	s.all = append(s.all, one)
+	for _, name := range names {
+		s.names = append(s.names, name)
+		s.named[name] = one
+		s.mux.Handle("/"+name, one)
+	}
 	return one
 }
 
@@ -71,7 +87,7 @@ func add[S server](s *Servers, name string, one S) S {
 func (s *Servers) Names() []string { return s.names }
 
 // Named returns a server, which answers on every path; nil: there is none.
-func (s *Servers) Named(name string) http.Handler { return s.all[name] }
+func (s *Servers) Named(name string) http.Handler { return s.named[name] }
 
 // ServeHTTP serves each server on its path.
 func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -79,10 +95,10 @@ func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serv
 // Shutdown ends the servers' connections, those of all at once, and waits for
 // them. When ctx ends it drops the rest and returns an error.
 func (s *Servers) Shutdown(ctx context.Context) error {
-	errs := make([]error, len(s.names))
+	errs := make([]error, len(s.all))
 	var ending sync.WaitGroup
-	for i, name := range s.names {
-		ending.Go(func() { errs[i] = s.all[name].Shutdown(ctx) })
+	for i, one := range s.all {
+		ending.Go(func() { errs[i] = one.Shutdown(ctx) })
 	}
 	ending.Wait()
 	return errors.Join(errs...)

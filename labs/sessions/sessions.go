@@ -21,6 +21,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"maps"
+	draws "math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -33,6 +34,8 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/course"
+	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
 // What a client is told.
@@ -57,8 +60,9 @@ type Config struct {
 	// Cursor names a position among a session's events to clients [empty].
 	Cursor func(one *Session, p live.Position) string
 	// Public is the set of servers of those who practise without a session.
-	Public *Servers
-	Load   bool // whether sessions have a load server
+	Public  *Servers
+	Scripts []*mock.Script // of the lessons
+	Load    bool           // whether sessions have a load server
 	// PublicOpen lets anybody change how the public ones behave.
 	PublicOpen bool
 	// HTTPServer makes the server for what a session plays to itself [a plain one].
@@ -112,6 +116,7 @@ type Session struct {
 	Nonce   string // a word to be sent by who means it
 	Started time.Time
 	Servers *Servers
+	Vars    map[string]string // what its scripts say and exercises ask for
 	// Transcript is what happened on the session's connections.
 	Transcript *wire.Transcript
 
@@ -137,7 +142,9 @@ func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
-	one.Servers = NewServers(Env{Door: door, Vars: map[string]string{"nonce": one.Nonce}, Load: s.cfg.Load})
+	one.Vars = course.Vars(draws.Uint64())                      //nolint:gosec // exercises, not secrets
+	one.Vars["nonce"] = one.Nonce
+	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
