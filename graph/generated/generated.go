@@ -3855,7 +3855,7 @@ type LoadProgress {
   lag: LoadLatency
 }
 
-"A distribution of times, each exact to 0.1 %."
+"A distribution of times, each exact to 0.1 %, in a load server's report to 1 %."
 type LoadLatency {
   "How many times."
   count: Float!

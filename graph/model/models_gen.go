@@ -63,7 +63,7 @@ type LabServer struct {
 	URL string `json:"url"`
 }
 
-// A distribution of times, each exact to 0.1 %.
+// A distribution of times, each exact to 0.1 %, in a load server's report to 1 %.
 type LoadLatency struct {
 	// How many times.
 	Count float64 `json:"count"`

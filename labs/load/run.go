@@ -51,8 +51,8 @@ type run struct {
 	progress func(Progress)
 	speech   speech
 	dialer   websocket.Dialer
-	buffers  sync.Pool // of *[]byte, for messages that are read or written
-	dials    chan struct{}
+	buffers  sync.Pool     // of *[]byte, for messages that are read or written
+	dials    chan struct{} // takes a place for each handshake
 
 	stopDialing context.CancelFunc
 
@@ -207,8 +207,8 @@ func (r *run) giveUp(why string) {
 	}
 }
 
-// The schedule: message k of connection i is due so long after
-// the start. All connections together are evenly spread.
+// due is the schedule: when connection i is to send its message k. All connections
+// together are evenly spread.
 func (r *run) due(i int, k int64) int64 {
 	step := 1e9 / r.plan.Rate / float64(len(r.conns))
 	return r.start + int64(float64(k*int64(len(r.conns))+int64(i))*step)

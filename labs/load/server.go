@@ -65,6 +65,7 @@ func New(cfg Config) *Server {
 		door: labs.NewDoor(cfg.DoorConfig), clock: newClock(), since: time.Now(), codes: make(map[int]int64),
 		pingEvery: cmp.Or(cfg.PingEvery, 5*time.Second), pong: cmp.Or(cfg.PongWithin, 10*time.Second),
 	}
+	s.roundTrip.coarse, s.ages.coarse = true, true // there may be hundreds of servers
 	s.usedBefore, s.usedAt = ownProcess(), s.since
 	return s
 }
