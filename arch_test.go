@@ -34,9 +34,9 @@ var arrows = map[string][]string{
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
-	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph":           {"bridges", "graph/...", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
+	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
@@ -65,7 +65,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "lessons", "server", "server/gqlws", "web",
 	},
 }
 

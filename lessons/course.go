@@ -142,7 +142,7 @@ func Load(files fs.FS) (*Course, error) {
 	c.Phases = plan.Phases
 	var faults []error
 	for _, slug := range c.slugs() {
-		if _, err := fs.Stat(files, slug); errors.Is(err, fs.ErrNotExist) {
+		if _, err := fs.Stat(files, path.Join(slug, "lesson.json")); errors.Is(err, fs.ErrNotExist) {
 			continue // planned
 		}
 		l, err := c.lesson(files, slug)
@@ -517,4 +517,24 @@ func (c *Course) checkFloors(file string, text []byte) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// Step returns a step of the lesson; nil: it has none by that id.
+func (l *Lesson) Step(id string) *Step {
+	for i := range l.Steps {
+		if l.Steps[i].ID == id {
+			return &l.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Question returns a question of the lesson; nil: it has none by that id.
+func (l *Lesson) Question(id string) *Question {
+	for i := range l.Quiz {
+		if l.Quiz[i].ID == id {
+			return &l.Quiz[i]
+		}
+	}
+	return nil
 }

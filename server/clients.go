@@ -15,9 +15,11 @@ import (
 	"github.com/99designs/gqlgen/graphql/handler/lru"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
 
 	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/labs/sessions"
 )
 
@@ -47,12 +49,24 @@ func newClients(l Limits, proxies []netip.Prefix) *clients {
 // identify puts into the context of a request who made it.
 func (c *clients) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host}
+		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host, Locale: localeOf(r)}
 		if r.TLS != nil || c.trusted(parseAddress(r.RemoteAddr)) && r.Header.Get("X-Forwarded-Proto") == "https" {
 			client.Base = "wss://" + r.Host
 		}
 		next.ServeHTTP(w, r.WithContext(graph.WithClient(r.Context(), client)))
 	})
+}
+
+var (
+	languages = language.NewMatcher([]language.Tag{language.English, language.Japanese})
+	locales   = []model.Locale{model.LocaleEn, model.LocaleJa}
+)
+
+// localeOf is the one of the course's languages that a request likes best.
+func localeOf(r *http.Request) model.Locale {
+	wanted, _, _ := language.ParseAcceptLanguage(r.Header.Get("Accept-Language")) // what is none is no wish
+	_, index, _ := languages.Match(wanted...)
+	return locales[index]
 }
 
 // onlyClient returns a context with nothing of a request but who made it, and

@@ -28,6 +28,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/labs/load"
+	"github.com/sluice-gateway/sluice/lessons"
 	"github.com/sluice-gateway/sluice/server"
 	"github.com/sluice-gateway/sluice/web"
 )
@@ -55,7 +56,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	opened := addresses{main: main.Addr().String(), urls: make(map[string]string)}
 	var debug net.Listener
-	course := openCourse(ctx, cfg, &opened, &closing)
+	coursePort := openCourse(ctx, cfg, &opened, &closing)
 	if cfg.DebugAddr != "" {
 		if debug, err = listen(ctx, "--debug-addr", cfg.DebugAddr, &closing); err != nil {
 			return err
@@ -76,6 +77,13 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if cfg.load() {
 		resolver.LoadRuns = load.NewRuns(load.RunsConfig{Base: "ws://" + ownAddr(opened.main)})
 	}
+	course, err := lessons.Load(lessons.Content())
+	if err != nil {
+		return err
+	}
+	classroom := lessons.NewClassroom(lessons.ClassroomConfig{Course: course, Log: shared.log, Announce: brokers.announce, Logger: logger})
+	closing.add(func() error { classroom.Close(); return nil })
+	resolver.Classroom = classroom
 	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Load: cfg.load(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
@@ -116,7 +124,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		})
 	}
 	serveOn(main, gateway)
-	for name, ln := range course {
+	for name, ln := range coursePort {
 		serveOn(ln, gateway.Practice(name))
 	}
 	serveOn(debug, http.DefaultServeMux)
@@ -268,6 +276,13 @@ func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) *graph.Resolver {
 		States:       &b.states,
 		PayloadBytes: int(cfg.limits.payload),
 	}
+}
+
+// announce tells what happens in lessons over the brokers, too. That one is away
+// is no matter: the event log has it.
+func (b *brokerSet) announce(ctx context.Context, lesson string, happening []byte) {
+	_, _ = b.mqtt.Publish(ctx, bridges.Publication{Topic: "lessons/" + lesson + "/events", Payload: happening})
+	_, _ = b.redis.Publish(ctx, bridges.Publication{Topic: "lessons:" + lesson, Payload: happening})
 }
 
 // watch keeps the state of a bridge, which begins without a connection.

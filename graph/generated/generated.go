@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
+	"github.com/sluice-gateway/sluice/lessons"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -44,11 +45,34 @@ type DirectiveRoot struct {
 }
 
 type ComplexityRoot struct {
+	AnswerResult struct {
+		Place   func(childComplexity int) int
+		Reasons func(childComplexity int) int
+		Right   func(childComplexity int) int
+		Why     func(childComplexity int, locale *model.Locale) int
+	}
+
+	Area struct {
+		ID      func(childComplexity int) int
+		Percent func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
+	}
+
 	Bridge struct {
 		Kind  func(childComplexity int) int
 		Name  func(childComplexity int) int
 		Since func(childComplexity int) int
 		State func(childComplexity int) int
+	}
+
+	Choice struct {
+		ID   func(childComplexity int) int
+		Text func(childComplexity int, locale *model.Locale) int
+	}
+
+	ChoiceReason struct {
+		Choice func(childComplexity int) int
+		Why    func(childComplexity int, locale *model.Locale) int
 	}
 
 	CloseCount struct {
@@ -65,6 +89,13 @@ type ComplexityRoot struct {
 		URLs     func(childComplexity int) int
 	}
 
+	GateReached struct {
+		At     func(childComplexity int) int
+		Cursor func(childComplexity int) int
+		Lesson func(childComplexity int) int
+		Phase  func(childComplexity int) int
+	}
+
 	GatewayStats struct {
 		At          func(childComplexity int) int
 		BytesSent   func(childComplexity int) int
@@ -76,6 +107,13 @@ type ComplexityRoot struct {
 		Refusals    func(childComplexity int) int
 		StartedAt   func(childComplexity int) int
 		Upstreams   func(childComplexity int) int
+	}
+
+	LabExpiring struct {
+		At        func(childComplexity int) int
+		Cursor    func(childComplexity int) int
+		ExpiresAt func(childComplexity int) int
+		Lesson    func(childComplexity int) int
 	}
 
 	LabServer struct {
@@ -92,6 +130,34 @@ type ComplexityRoot struct {
 		Name    func(childComplexity int) int
 		Nonce   func(childComplexity int) int
 		Servers func(childComplexity int) int
+		Steps   func(childComplexity int) int
+	}
+
+	Lesson struct {
+		HTML       func(childComplexity int, locale *model.Locale) int
+		Minutes    func(childComplexity int) int
+		Objectives func(childComplexity int, locale *model.Locale) int
+		Order      func(childComplexity int) int
+		Phase      func(childComplexity int) int
+		Questions  func(childComplexity int) int
+		Requires   func(childComplexity int) int
+		Server     func(childComplexity int) int
+		Slug       func(childComplexity int) int
+		Sources    func(childComplexity int) int
+		Steps      func(childComplexity int) int
+		Title      func(childComplexity int, locale *model.Locale) int
+	}
+
+	LessonCompleted struct {
+		At     func(childComplexity int) int
+		Cursor func(childComplexity int) int
+		Lesson func(childComplexity int) int
+	}
+
+	LessonConnection struct {
+		Next  func(childComplexity int) int
+		Nodes func(childComplexity int) int
+		Total func(childComplexity int) int
 	}
 
 	LoadLatency struct {
@@ -292,9 +358,21 @@ type ComplexityRoot struct {
 		SetMockKnobs      func(childComplexity int, session *string, knobs model.MockKnobsInput) int
 		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
-		StartLab          func(childComplexity int, lesson *string) int
+		StartLab          func(childComplexity int, lesson *string, learner *string) int
 		StartLoadRun      func(childComplexity int, session *string, input model.LoadRunInput) int
 		StopLoadRun       func(childComplexity int, id string) int
+		SubmitAnswer      func(childComplexity int, input model.SubmitAnswerInput) int
+	}
+
+	NearMiss struct {
+		At       func(childComplexity int) int
+		Cursor   func(childComplexity int) int
+		Lesson   func(childComplexity int) int
+		Places   func(childComplexity int) int
+		Saw      func(childComplexity int, locale *model.Locale) int
+		Sentence func(childComplexity int, locale *model.Locale) int
+		Step     func(childComplexity int) int
+		Wanted   func(childComplexity int, locale *model.Locale) int
 	}
 
 	PageInfo struct {
@@ -302,6 +380,13 @@ type ComplexityRoot struct {
 		HasNextPage     func(childComplexity int) int
 		HasPreviousPage func(childComplexity int) int
 		StartCursor     func(childComplexity int) int
+	}
+
+	Phase struct {
+		Areas   func(childComplexity int) int
+		Lessons func(childComplexity int) int
+		Number  func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
 	}
 
 	PresenceChange struct {
@@ -324,13 +409,33 @@ type ComplexityRoot struct {
 		GatewayStats func(childComplexity int) int
 		Hello        func(childComplexity int) int
 		LabSession   func(childComplexity int, id string) int
+		Lesson       func(childComplexity int, slug string) int
+		Lessons      func(childComplexity int, phase *int, first int, after *string) int
 		LoadReport   func(childComplexity int, session *string) int
 		LoadRun      func(childComplexity int, id string) int
 		MockState    func(childComplexity int, session *string) int
 		MockVerdict  func(childComplexity int, session *string) int
+		Phases       func(childComplexity int) int
 		Presence     func(childComplexity int, room string) int
 		RoomHistory  func(childComplexity int, room string, last int, before *string) int
 		Slow         func(childComplexity int, ms int) int
+	}
+
+	Question struct {
+		Area    func(childComplexity int) int
+		Choices func(childComplexity int) int
+		ID      func(childComplexity int) int
+		Kind    func(childComplexity int) int
+		Prompt  func(childComplexity int, locale *model.Locale) int
+		Unit    func(childComplexity int, locale *model.Locale) int
+	}
+
+	QuestionAnswered struct {
+		At       func(childComplexity int) int
+		Cursor   func(childComplexity int) int
+		Lesson   func(childComplexity int) int
+		Question func(childComplexity int) int
+		Right    func(childComplexity int) int
 	}
 
 	RawAnswer struct {
@@ -366,6 +471,34 @@ type ComplexityRoot struct {
 		ID func(childComplexity int) int
 	}
 
+	Source struct {
+		Title func(childComplexity int) int
+		URL   func(childComplexity int) int
+	}
+
+	Step struct {
+		Area    func(childComplexity int) int
+		Browser func(childComplexity int) int
+		Hints   func(childComplexity int, locale *model.Locale) int
+		ID      func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
+	}
+
+	StepState struct {
+		Sentence func(childComplexity int, locale *model.Locale) int
+		Step     func(childComplexity int) int
+		Ticked   func(childComplexity int) int
+	}
+
+	StepTicked struct {
+		At      func(childComplexity int) int
+		Because func(childComplexity int, locale *model.Locale) int
+		Cursor  func(childComplexity int) int
+		Lesson  func(childComplexity int) int
+		Places  func(childComplexity int) int
+		Step    func(childComplexity int) int
+	}
+
 	StreamField struct {
 		Name  func(childComplexity int) int
 		Value func(childComplexity int) int
@@ -376,6 +509,7 @@ type ComplexityRoot struct {
 		Countdown            func(childComplexity int, from int, intervalMs int) int
 		Failing              func(childComplexity int, after int) int
 		GatewayStats         func(childComplexity int, intervalMs int) int
+		LessonEvents         func(childComplexity int, session *string, lesson *string, after *string) int
 		LoadRunProgress      func(childComplexity int, id string) int
 		MessageUpdates       func(childComplexity int, room string, after *string) int
 		MqttMessages         func(childComplexity int, topic string, qos bridges.QoS) int
@@ -486,6 +620,12 @@ type ComplexityRoot struct {
 		WireSize   func(childComplexity int) int
 	}
 
+	WirePlace struct {
+		Connection func(childComplexity int) int
+		Frame      func(childComplexity int) int
+		Number     func(childComplexity int) int
+	}
+
 	WireProblem struct {
 		CloseCode func(childComplexity int) int
 		Rule      func(childComplexity int) int
@@ -526,11 +666,12 @@ type MutationResolver interface {
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
 	AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error)
-	StartLab(ctx context.Context, lesson *string) (model.LabSession, error)
+	StartLab(ctx context.Context, lesson *string, learner *string) (model.LabSession, error)
 	ExtendLab(ctx context.Context, id string) (model.LabSession, error)
 	ForgetLab(ctx context.Context, id string) (bool, error)
 	SendRawFrames(ctx context.Context, input model.SendRawFramesInput) (model.RawAnswer, error)
 	SendRawRequest(ctx context.Context, input model.SendRawRequestInput) (model.RawAnswer, error)
+	SubmitAnswer(ctx context.Context, input model.SubmitAnswerInput) (model.AnswerResult, error)
 	StartLoadRun(ctx context.Context, session *string, input model.LoadRunInput) (model.LoadRun, error)
 	StopLoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
@@ -546,6 +687,9 @@ type QueryResolver interface {
 	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 	LabSession(ctx context.Context, id string) (*model.LabSession, error)
+	Phases(ctx context.Context) ([]model.LessonPhase, error)
+	Lessons(ctx context.Context, phase *int, first int, after *string) (model.LessonConnection, error)
+	Lesson(ctx context.Context, slug string) (*model.Lesson, error)
 	LoadReport(ctx context.Context, session *string) (model.LoadReport, error)
 	LoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	MockState(ctx context.Context, session *string) (model.MockState, error)
@@ -564,6 +708,7 @@ type SubscriptionResolver interface {
 	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
 	WireEvents(ctx context.Context, session string, after *string) (<-chan model.WireEvent, error)
+	LessonEvents(ctx context.Context, session *string, lesson *string, after *string) (<-chan model.LessonEvent, error)
 	LoadRunProgress(ctx context.Context, id string) (<-chan model.LoadProgress, error)
 	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
 	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
@@ -586,6 +731,60 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 	ec := newExecutionContext(nil, e, nil)
 	_ = ec
 	switch typeName + "." + field {
+
+	case "AnswerResult.place":
+		if e.ComplexityRoot.AnswerResult.Place == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Place(childComplexity), true
+	case "AnswerResult.reasons":
+		if e.ComplexityRoot.AnswerResult.Reasons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Reasons(childComplexity), true
+	case "AnswerResult.right":
+		if e.ComplexityRoot.AnswerResult.Right == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Right(childComplexity), true
+	case "AnswerResult.why":
+		if e.ComplexityRoot.AnswerResult.Why == nil {
+			break
+		}
+
+		args, err := ec.field_AnswerResult_why_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.AnswerResult.Why(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "Area.id":
+		if e.ComplexityRoot.Area.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Area.ID(childComplexity), true
+	case "Area.percent":
+		if e.ComplexityRoot.Area.Percent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Area.Percent(childComplexity), true
+	case "Area.title":
+		if e.ComplexityRoot.Area.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Area_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Area.Title(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "Bridge.kind":
 		if e.ComplexityRoot.Bridge.Kind == nil {
@@ -611,6 +810,42 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "Choice.id":
+		if e.ComplexityRoot.Choice.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Choice.ID(childComplexity), true
+	case "Choice.text":
+		if e.ComplexityRoot.Choice.Text == nil {
+			break
+		}
+
+		args, err := ec.field_Choice_text_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Choice.Text(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "ChoiceReason.choice":
+		if e.ComplexityRoot.ChoiceReason.Choice == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChoiceReason.Choice(childComplexity), true
+	case "ChoiceReason.why":
+		if e.ComplexityRoot.ChoiceReason.Why == nil {
+			break
+		}
+
+		args, err := ec.field_ChoiceReason_why_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.ChoiceReason.Why(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "CloseCount.code":
 		if e.ComplexityRoot.CloseCount.Code == nil {
@@ -666,6 +901,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Demo.URLs(childComplexity), true
+
+	case "GateReached.at":
+		if e.ComplexityRoot.GateReached.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.At(childComplexity), true
+	case "GateReached.cursor":
+		if e.ComplexityRoot.GateReached.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Cursor(childComplexity), true
+	case "GateReached.lesson":
+		if e.ComplexityRoot.GateReached.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Lesson(childComplexity), true
+	case "GateReached.phase":
+		if e.ComplexityRoot.GateReached.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Phase(childComplexity), true
 
 	case "GatewayStats.at":
 		if e.ComplexityRoot.GatewayStats.At == nil {
@@ -727,6 +987,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.GatewayStats.Upstreams(childComplexity), true
+
+	case "LabExpiring.at":
+		if e.ComplexityRoot.LabExpiring.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.At(childComplexity), true
+	case "LabExpiring.cursor":
+		if e.ComplexityRoot.LabExpiring.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.Cursor(childComplexity), true
+	case "LabExpiring.expiresAt":
+		if e.ComplexityRoot.LabExpiring.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.ExpiresAt(childComplexity), true
+	case "LabExpiring.lesson":
+		if e.ComplexityRoot.LabExpiring.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.Lesson(childComplexity), true
 
 	case "LabServer.name":
 		if e.ComplexityRoot.LabServer.Name == nil {
@@ -794,6 +1079,138 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LabSession.Servers(childComplexity), true
+	case "LabSession.steps":
+		if e.ComplexityRoot.LabSession.Steps == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Steps(childComplexity), true
+
+	case "Lesson.html":
+		if e.ComplexityRoot.Lesson.HTML == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_html_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.HTML(childComplexity, args["locale"].(*model.Locale)), true
+	case "Lesson.minutes":
+		if e.ComplexityRoot.Lesson.Minutes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Minutes(childComplexity), true
+	case "Lesson.objectives":
+		if e.ComplexityRoot.Lesson.Objectives == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_objectives_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.Objectives(childComplexity, args["locale"].(*model.Locale)), true
+	case "Lesson.order":
+		if e.ComplexityRoot.Lesson.Order == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Order(childComplexity), true
+	case "Lesson.phase":
+		if e.ComplexityRoot.Lesson.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Phase(childComplexity), true
+	case "Lesson.questions":
+		if e.ComplexityRoot.Lesson.Questions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Questions(childComplexity), true
+	case "Lesson.requires":
+		if e.ComplexityRoot.Lesson.Requires == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Requires(childComplexity), true
+	case "Lesson.server":
+		if e.ComplexityRoot.Lesson.Server == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Server(childComplexity), true
+	case "Lesson.slug":
+		if e.ComplexityRoot.Lesson.Slug == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Slug(childComplexity), true
+	case "Lesson.sources":
+		if e.ComplexityRoot.Lesson.Sources == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Sources(childComplexity), true
+	case "Lesson.steps":
+		if e.ComplexityRoot.Lesson.Steps == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Steps(childComplexity), true
+	case "Lesson.title":
+		if e.ComplexityRoot.Lesson.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "LessonCompleted.at":
+		if e.ComplexityRoot.LessonCompleted.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.At(childComplexity), true
+	case "LessonCompleted.cursor":
+		if e.ComplexityRoot.LessonCompleted.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.Cursor(childComplexity), true
+	case "LessonCompleted.lesson":
+		if e.ComplexityRoot.LessonCompleted.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.Lesson(childComplexity), true
+
+	case "LessonConnection.next":
+		if e.ComplexityRoot.LessonConnection.Next == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Next(childComplexity), true
+	case "LessonConnection.nodes":
+		if e.ComplexityRoot.LessonConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Nodes(childComplexity), true
+	case "LessonConnection.total":
+		if e.ComplexityRoot.LessonConnection.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Total(childComplexity), true
 
 	case "LoadLatency.count":
 		if e.ComplexityRoot.LoadLatency.Count == nil {
@@ -1736,7 +2153,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string)), true
+		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string), args["learner"].(*string)), true
 	case "Mutation.startLoadRun":
 		if e.ComplexityRoot.Mutation.StartLoadRun == nil {
 			break
@@ -1759,6 +2176,81 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.StopLoadRun(childComplexity, args["id"].(string)), true
+	case "Mutation.submitAnswer":
+		if e.ComplexityRoot.Mutation.SubmitAnswer == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_submitAnswer_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SubmitAnswer(childComplexity, args["input"].(model.SubmitAnswerInput)), true
+
+	case "NearMiss.at":
+		if e.ComplexityRoot.NearMiss.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.At(childComplexity), true
+	case "NearMiss.cursor":
+		if e.ComplexityRoot.NearMiss.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Cursor(childComplexity), true
+	case "NearMiss.lesson":
+		if e.ComplexityRoot.NearMiss.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Lesson(childComplexity), true
+	case "NearMiss.places":
+		if e.ComplexityRoot.NearMiss.Places == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Places(childComplexity), true
+	case "NearMiss.saw":
+		if e.ComplexityRoot.NearMiss.Saw == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_saw_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Saw(childComplexity, args["locale"].(*model.Locale)), true
+	case "NearMiss.sentence":
+		if e.ComplexityRoot.NearMiss.Sentence == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_sentence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Sentence(childComplexity, args["locale"].(*model.Locale)), true
+	case "NearMiss.step":
+		if e.ComplexityRoot.NearMiss.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Step(childComplexity), true
+	case "NearMiss.wanted":
+		if e.ComplexityRoot.NearMiss.Wanted == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_wanted_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Wanted(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
@@ -1784,6 +2276,36 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "Phase.areas":
+		if e.ComplexityRoot.Phase.Areas == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Areas(childComplexity), true
+	case "Phase.lessons":
+		if e.ComplexityRoot.Phase.Lessons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Lessons(childComplexity), true
+	case "Phase.number":
+		if e.ComplexityRoot.Phase.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Number(childComplexity), true
+	case "Phase.title":
+		if e.ComplexityRoot.Phase.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Phase_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Phase.Title(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "PresenceChange.at":
 		if e.ComplexityRoot.PresenceChange.At == nil {
@@ -1881,6 +2403,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.LabSession(childComplexity, args["id"].(string)), true
+	case "Query.lesson":
+		if e.ComplexityRoot.Query.Lesson == nil {
+			break
+		}
+
+		args, err := ec.field_Query_lesson_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Lesson(childComplexity, args["slug"].(string)), true
+	case "Query.lessons":
+		if e.ComplexityRoot.Query.Lessons == nil {
+			break
+		}
+
+		args, err := ec.field_Query_lessons_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Lessons(childComplexity, args["phase"].(*int), args["first"].(int), args["after"].(*string)), true
 	case "Query.loadReport":
 		if e.ComplexityRoot.Query.LoadReport == nil {
 			break
@@ -1925,6 +2469,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.MockVerdict(childComplexity, args["session"].(*string)), true
+	case "Query.phases":
+		if e.ComplexityRoot.Query.Phases == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Phases(childComplexity), true
 	case "Query.presence":
 		if e.ComplexityRoot.Query.Presence == nil {
 			break
@@ -1958,6 +2508,84 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Slow(childComplexity, args["ms"].(int)), true
+
+	case "Question.area":
+		if e.ComplexityRoot.Question.Area == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Area(childComplexity), true
+	case "Question.choices":
+		if e.ComplexityRoot.Question.Choices == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Choices(childComplexity), true
+	case "Question.id":
+		if e.ComplexityRoot.Question.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.ID(childComplexity), true
+	case "Question.kind":
+		if e.ComplexityRoot.Question.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Kind(childComplexity), true
+	case "Question.prompt":
+		if e.ComplexityRoot.Question.Prompt == nil {
+			break
+		}
+
+		args, err := ec.field_Question_prompt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Question.Prompt(childComplexity, args["locale"].(*model.Locale)), true
+	case "Question.unit":
+		if e.ComplexityRoot.Question.Unit == nil {
+			break
+		}
+
+		args, err := ec.field_Question_unit_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Question.Unit(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "QuestionAnswered.at":
+		if e.ComplexityRoot.QuestionAnswered.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.At(childComplexity), true
+	case "QuestionAnswered.cursor":
+		if e.ComplexityRoot.QuestionAnswered.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Cursor(childComplexity), true
+	case "QuestionAnswered.lesson":
+		if e.ComplexityRoot.QuestionAnswered.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Lesson(childComplexity), true
+	case "QuestionAnswered.question":
+		if e.ComplexityRoot.QuestionAnswered.Question == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Question(childComplexity), true
+	case "QuestionAnswered.right":
+		if e.ComplexityRoot.QuestionAnswered.Right == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Right(childComplexity), true
 
 	case "RawAnswer.answer":
 		if e.ComplexityRoot.RawAnswer.Answer == nil {
@@ -2077,6 +2705,126 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Room.ID(childComplexity), true
 
+	case "Source.title":
+		if e.ComplexityRoot.Source.Title == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.Title(childComplexity), true
+	case "Source.url":
+		if e.ComplexityRoot.Source.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.URL(childComplexity), true
+
+	case "Step.area":
+		if e.ComplexityRoot.Step.Area == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.Area(childComplexity), true
+	case "Step.browser":
+		if e.ComplexityRoot.Step.Browser == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.Browser(childComplexity), true
+	case "Step.hints":
+		if e.ComplexityRoot.Step.Hints == nil {
+			break
+		}
+
+		args, err := ec.field_Step_hints_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Step.Hints(childComplexity, args["locale"].(*model.Locale)), true
+	case "Step.id":
+		if e.ComplexityRoot.Step.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.ID(childComplexity), true
+	case "Step.title":
+		if e.ComplexityRoot.Step.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Step_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Step.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "StepState.sentence":
+		if e.ComplexityRoot.StepState.Sentence == nil {
+			break
+		}
+
+		args, err := ec.field_StepState_sentence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.StepState.Sentence(childComplexity, args["locale"].(*model.Locale)), true
+	case "StepState.step":
+		if e.ComplexityRoot.StepState.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepState.Step(childComplexity), true
+	case "StepState.ticked":
+		if e.ComplexityRoot.StepState.Ticked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepState.Ticked(childComplexity), true
+
+	case "StepTicked.at":
+		if e.ComplexityRoot.StepTicked.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.At(childComplexity), true
+	case "StepTicked.because":
+		if e.ComplexityRoot.StepTicked.Because == nil {
+			break
+		}
+
+		args, err := ec.field_StepTicked_because_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.StepTicked.Because(childComplexity, args["locale"].(*model.Locale)), true
+	case "StepTicked.cursor":
+		if e.ComplexityRoot.StepTicked.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Cursor(childComplexity), true
+	case "StepTicked.lesson":
+		if e.ComplexityRoot.StepTicked.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Lesson(childComplexity), true
+	case "StepTicked.places":
+		if e.ComplexityRoot.StepTicked.Places == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Places(childComplexity), true
+	case "StepTicked.step":
+		if e.ComplexityRoot.StepTicked.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Step(childComplexity), true
+
 	case "StreamField.name":
 		if e.ComplexityRoot.StreamField.Name == nil {
 			break
@@ -2129,6 +2877,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.GatewayStats(childComplexity, args["intervalMs"].(int)), true
+	case "Subscription.lessonEvents":
+		if e.ComplexityRoot.Subscription.LessonEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_lessonEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.LessonEvents(childComplexity, args["session"].(*string), args["lesson"].(*string), args["after"].(*string)), true
 	case "Subscription.loadRunProgress":
 		if e.ComplexityRoot.Subscription.LoadRunProgress == nil {
 			break
@@ -2663,6 +3422,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.WireMessage.WireSize(childComplexity), true
 
+	case "WirePlace.connection":
+		if e.ComplexityRoot.WirePlace.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Connection(childComplexity), true
+	case "WirePlace.frame":
+		if e.ComplexityRoot.WirePlace.Frame == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Frame(childComplexity), true
+	case "WirePlace.number":
+		if e.ComplexityRoot.WirePlace.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Number(childComplexity), true
+
 	case "WireProblem.closeCode":
 		if e.ComplexityRoot.WireProblem.CloseCode == nil {
 			break
@@ -2798,6 +3576,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSendRawFramesInput,
 		ec.unmarshalInputSendRawRequestInput,
 		ec.unmarshalInputStreamFieldInput,
+		ec.unmarshalInputSubmitAnswerInput,
 	)
 	first := true
 
@@ -3240,7 +4019,12 @@ extend type Mutation {
   """
   Starts a lab session: practice servers of your own, whose URLs nobody can guess and which show you everything that your client sends. Point any client at them, in any language.
   """
-  startLab("The lesson that it is for, by its slug; null: none in particular." lesson: ID): LabSession!
+  startLab(
+    "The lesson that it is for, by its slug; null: none in particular."
+    lesson: ID
+    "The token of a learner, whose progress it is to count for; null: nobody's."
+    learner: String
+  ): LabSession!
   "Begins the life of a session anew. A request and an open connection do that, too."
   extendLab("As ` + "`" + `startLab` + "`" + ` gave it." id: ID!): LabSession!
   "Ends a session at once: its connections are closed with 1012, and all that was recorded is gone. False: there was none."
@@ -3627,6 +4411,326 @@ type RawAnswer {
   answer: WireBytes!
   "Whether the server has closed the connection."
   closed: Boolean!
+}
+`, BuiltIn: false},
+	{Name: "../lessons.graphqls", Input: `extend type Query {
+  "The course, phase by phase."
+  phases: [Phase!]!
+  "Lessons, in the course's order."
+  lessons(
+    "1 to 4; null: of all phases."
+    phase: Int
+    "1 to 50."
+    first: Int! = 20
+    "Only those behind this one."
+    after: Cursor
+  ): LessonConnection!
+  "A lesson, by its slug or an earlier one; null: there is none."
+  lesson(slug: ID!): Lesson
+}
+
+extend type Mutation {
+  """
+  Submits what a step asks for, or answers a question of the quiz. Give ` + "`" + `step` + "`" + ` and ` + "`" + `value` + "`" + `, or ` + "`" + `question` + "`" + ` and what its kind takes.
+  """
+  submitAnswer("Which, and what." input: SubmitAnswerInput!): AnswerResult!
+}
+
+extend type Subscription {
+  """
+  What happens in lessons, as it happens: a step is ticked because of a frame that a client sent, a frame came near, a question was answered. With a session, of that one, for everybody who knows its id; without, in public: no ids, no payloads.
+  """
+  lessonEvents(
+    "As ` + "`" + `startLab` + "`" + ` gave it; it may have ended. Null: the public feed."
+    session: ID
+    "Of this lesson alone, in public."
+    lesson: ID
+    "Only what came after this event, and nothing of that twice; without it, what comes from now on."
+    after: Cursor
+  ): LessonEvent! @shared(resume: "after")
+}
+
+"A quarter of the course. Its gate advises; it locks nothing."
+type Phase {
+  "1 foundations, 2 implementation, 3 testing, 4 production."
+  number: Int!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "Its lessons that are written, in order."
+  lessons: [Lesson!]!
+  "What it teaches, and how much of it the gate asks for."
+  areas: [Area!]!
+}
+
+"A part of what a phase teaches."
+type Area {
+  "For programs."
+  id: ID!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "How much of its points the gate asks for."
+  percent: Int!
+}
+
+"A page of lessons."
+type LessonConnection {
+  "In the course's order."
+  nodes: [Lesson!]!
+  "How many there are in all."
+  total: Int!
+  "Give it to ` + "`" + `after` + "`" + ` for the next page; null: this is the last."
+  next: Cursor
+}
+
+"A lesson."
+type Lesson {
+  "Its name in addresses. It never changes."
+  slug: ID!
+  "1 to 4."
+  phase: Int!
+  "Its number within the course, from 1."
+  order: Int!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "About how long it takes."
+  minutes: Int!
+  "What the learner can do afterwards."
+  objectives("The language; null: that of the request." locale: Locale): [String!]!
+  "Its text as HTML, without script, to be put into a page as it is."
+  html("The language; null: that of the request." locale: Locale): String!
+  "The lessons that should come before, as far as they are written."
+  requires: [Lesson!]!
+  "The path of the server that it uses, below a lab session's."
+  server: String!
+  "The exercise, step by step."
+  steps: [Step!]!
+  "The quiz."
+  questions: [Question!]!
+  "Where its facts are from."
+  sources: [Source!]!
+}
+
+"One step of an exercise. The server ticks it when it has seen it on the wire."
+type Step {
+  "S1, S2 and so on: stable."
+  id: ID!
+  "The area that its two points count for."
+  area: ID!
+  "What to do."
+  title("The language; null: that of the request." locale: Locale): String!
+  "Where to look, what to look for, the exact call: one after the other."
+  hints("The language; null: that of the request." locale: Locale): [String!]!
+  "Whether JavaScript in a page can do it; else it takes another tool, or ` + "`" + `sendRawFrames` + "`" + `."
+  browser: Boolean!
+}
+
+"One question."
+type Question {
+  "Q1, Q2 and so on: stable."
+  id: ID!
+  "The area that its point counts for."
+  area: ID!
+  "How it is answered."
+  kind: QuestionKind!
+  "What is asked."
+  prompt("The language; null: that of the request." locale: Locale): String!
+  "What to choose from, or to put in order."
+  choices: [Choice!]!
+  "What a number is counted in; empty: nothing."
+  unit("The language; null: that of the request." locale: Locale): String!
+}
+
+"How a question is answered."
+enum QuestionKind {
+  "One choice."
+  SINGLE
+  "All choices that are right."
+  MULTI
+  "A number."
+  NUMBER
+  "All choices, first to last."
+  ORDER
+  "Bytes in hexadecimal."
+  HEX
+}
+
+"One of those to choose from. They may be shown in any order."
+type Choice {
+  "For ` + "`" + `submitAnswer` + "`" + `."
+  id: ID!
+  "What it says."
+  text("The language; null: that of the request." locale: Locale): String!
+}
+
+"Where a fact is from."
+type Source {
+  "What it is."
+  title: String!
+  "Where it is."
+  url: String!
+}
+
+"An answer."
+input SubmitAnswerInput {
+  "As ` + "`" + `startLab` + "`" + ` gave it. A step needs it; a question does without, if ` + "`" + `lesson` + "`" + ` is given."
+  session: ID
+  "The lesson of a question, by its slug."
+  lesson: ID
+  "The token of a learner, whose progress a question without a session is to count for."
+  learner: String
+  "The step that asks."
+  step: ID
+  "Which of the step's answers."
+  name: String! = "value"
+  "What the step asks for."
+  value: JSON
+  "The question that is answered."
+  question: ID
+  "Of single one, of multi all that are right, of order all from first to last."
+  choices: [ID!]! = []
+  "Of a number."
+  number: Float
+  "Of hex. Spaces, capitals and 0x do not matter."
+  hex: String
+}
+
+"What is said to an answer."
+type AnswerResult {
+  "Whether it is right; of a step, whether that is ticked now."
+  right: Boolean!
+  "Why."
+  why("The language; null: that of the request." locale: Locale): String!
+  "Why each choice that was wrong is wrong, or stands where it stands."
+  reasons: [ChoiceReason!]!
+  "The first wrong place of an order, from 1; null: it is no order, or right."
+  place: Int
+}
+
+"Why a choice is wrong, or stands where it stands."
+type ChoiceReason {
+  "The choice."
+  choice: ID!
+  "Why."
+  why("The language; null: that of the request." locale: Locale): String!
+}
+
+extend type LabSession {
+  "How far its exercise is, step by step; empty: it is for no lesson."
+  steps: [StepState!]!
+}
+
+"How far a step is."
+type StepState {
+  "The step."
+  step: ID!
+  "Whether it is ticked. That is never taken back."
+  ticked: Boolean!
+  "Why it is ticked, or what came nearest; empty: nothing has yet."
+  sentence("The language; null: that of the request." locale: Locale): String!
+}
+
+"Something that happened in a lesson."
+interface LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+}
+
+"A step was done."
+type StepTicked implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  step: Step!
+  "What did it, in words; empty in public."
+  because("The language; null: English, since many share the subscription." locale: Locale): String!
+  "What did it, on the wire; empty in public."
+  places: [WirePlace!]!
+}
+
+"Something nearly did a step."
+type NearMiss implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  step: Step!
+  "What came."
+  saw("The language; null: English, since many share the subscription." locale: Locale): String!
+  "What was wanted."
+  wanted("The language; null: English, since many share the subscription." locale: Locale): String!
+  "Both in a sentence, or what the lesson says to it."
+  sentence("The language; null: English, since many share the subscription." locale: Locale): String!
+  "Where to look."
+  places: [WirePlace!]!
+}
+
+"A question was answered."
+type QuestionAnswered implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  question: Question!
+  "Whether it was right."
+  right: Boolean!
+}
+
+"Every step of a lesson was done and every question answered."
+type LessonCompleted implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+}
+
+"Every area of a phase has reached what its gate asks for."
+type GateReached implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Whose gate."
+  phase: Int!
+}
+
+"A lab session will end unless it is used; ` + "`" + `extendLab` + "`" + ` keeps it."
+type LabExpiring implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "When it will end."
+  expiresAt: DateTime!
+}
+
+"A place on the wire."
+type WirePlace {
+  "The number of the event in ` + "`" + `wireEvents` + "`" + `."
+  number: Int!
+  "The connection."
+  connection: Int!
+  "The frame within it, both directions counted together, from 1; null: it is no frame."
+  frame: Int
 }
 `, BuiltIn: false},
 	{Name: "../live.graphqls", Input: `"Read once. Everything here also works over WebSocket."
@@ -4386,6 +5490,32 @@ var parsedSchema = gqlparser.MustLoadSchema(sources...)
 // Each function is generated once per unique object type, deduplicating the
 // switch statements that were previously inlined in every fieldContext_* function.
 
+func (ec *executionContext) childFields_AnswerResult(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "right":
+		return ec.fieldContext_AnswerResult_right(ctx, field)
+	case "why":
+		return ec.fieldContext_AnswerResult_why(ctx, field)
+	case "reasons":
+		return ec.fieldContext_AnswerResult_reasons(ctx, field)
+	case "place":
+		return ec.fieldContext_AnswerResult_place(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AnswerResult", field.Name)
+}
+
+func (ec *executionContext) childFields_Area(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Area_id(ctx, field)
+	case "title":
+		return ec.fieldContext_Area_title(ctx, field)
+	case "percent":
+		return ec.fieldContext_Area_percent(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Area", field.Name)
+}
+
 func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "name":
@@ -4398,6 +5528,26 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 		return ec.fieldContext_Bridge_since(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
+}
+
+func (ec *executionContext) childFields_Choice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Choice_id(ctx, field)
+	case "text":
+		return ec.fieldContext_Choice_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Choice", field.Name)
+}
+
+func (ec *executionContext) childFields_ChoiceReason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "choice":
+		return ec.fieldContext_ChoiceReason_choice(ctx, field)
+	case "why":
+		return ec.fieldContext_ChoiceReason_why(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChoiceReason", field.Name)
 }
 
 func (ec *executionContext) childFields_CloseCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4482,8 +5632,52 @@ func (ec *executionContext) childFields_LabSession(ctx context.Context, field gr
 		return ec.fieldContext_LabSession_counts(ctx, field)
 	case "events":
 		return ec.fieldContext_LabSession_events(ctx, field)
+	case "steps":
+		return ec.fieldContext_LabSession_steps(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type LabSession", field.Name)
+}
+
+func (ec *executionContext) childFields_Lesson(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "slug":
+		return ec.fieldContext_Lesson_slug(ctx, field)
+	case "phase":
+		return ec.fieldContext_Lesson_phase(ctx, field)
+	case "order":
+		return ec.fieldContext_Lesson_order(ctx, field)
+	case "title":
+		return ec.fieldContext_Lesson_title(ctx, field)
+	case "minutes":
+		return ec.fieldContext_Lesson_minutes(ctx, field)
+	case "objectives":
+		return ec.fieldContext_Lesson_objectives(ctx, field)
+	case "html":
+		return ec.fieldContext_Lesson_html(ctx, field)
+	case "requires":
+		return ec.fieldContext_Lesson_requires(ctx, field)
+	case "server":
+		return ec.fieldContext_Lesson_server(ctx, field)
+	case "steps":
+		return ec.fieldContext_Lesson_steps(ctx, field)
+	case "questions":
+		return ec.fieldContext_Lesson_questions(ctx, field)
+	case "sources":
+		return ec.fieldContext_Lesson_sources(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Lesson", field.Name)
+}
+
+func (ec *executionContext) childFields_LessonConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "nodes":
+		return ec.fieldContext_LessonConnection_nodes(ctx, field)
+	case "total":
+		return ec.fieldContext_LessonConnection_total(ctx, field)
+	case "next":
+		return ec.fieldContext_LessonConnection_next(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LessonConnection", field.Name)
 }
 
 func (ec *executionContext) childFields_LoadLatency(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4870,6 +6064,20 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_Phase(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_Phase_number(ctx, field)
+	case "title":
+		return ec.fieldContext_Phase_title(ctx, field)
+	case "lessons":
+		return ec.fieldContext_Phase_lessons(ctx, field)
+	case "areas":
+		return ec.fieldContext_Phase_areas(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Phase", field.Name)
+}
+
 func (ec *executionContext) childFields_PresenceChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "kind":
@@ -4890,6 +6098,24 @@ func (ec *executionContext) childFields_PublishReceipt(ctx context.Context, fiel
 		return ec.fieldContext_PublishReceipt_receivers(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PublishReceipt", field.Name)
+}
+
+func (ec *executionContext) childFields_Question(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Question_id(ctx, field)
+	case "area":
+		return ec.fieldContext_Question_area(ctx, field)
+	case "kind":
+		return ec.fieldContext_Question_kind(ctx, field)
+	case "prompt":
+		return ec.fieldContext_Question_prompt(ctx, field)
+	case "choices":
+		return ec.fieldContext_Question_choices(ctx, field)
+	case "unit":
+		return ec.fieldContext_Question_unit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Question", field.Name)
 }
 
 func (ec *executionContext) childFields_RawAnswer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4956,6 +6182,44 @@ func (ec *executionContext) childFields_Room(ctx context.Context, field graphql.
 		return ec.fieldContext_Room_id(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Room", field.Name)
+}
+
+func (ec *executionContext) childFields_Source(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "title":
+		return ec.fieldContext_Source_title(ctx, field)
+	case "url":
+		return ec.fieldContext_Source_url(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Source", field.Name)
+}
+
+func (ec *executionContext) childFields_Step(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Step_id(ctx, field)
+	case "area":
+		return ec.fieldContext_Step_area(ctx, field)
+	case "title":
+		return ec.fieldContext_Step_title(ctx, field)
+	case "hints":
+		return ec.fieldContext_Step_hints(ctx, field)
+	case "browser":
+		return ec.fieldContext_Step_browser(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Step", field.Name)
+}
+
+func (ec *executionContext) childFields_StepState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "step":
+		return ec.fieldContext_StepState_step(ctx, field)
+	case "ticked":
+		return ec.fieldContext_StepState_ticked(ctx, field)
+	case "sentence":
+		return ec.fieldContext_StepState_sentence(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StepState", field.Name)
 }
 
 func (ec *executionContext) childFields_StreamField(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -5042,6 +6306,18 @@ func (ec *executionContext) childFields_WireMQTT(ctx context.Context, field grap
 		return ec.fieldContext_WireMQTT_summary(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type WireMQTT", field.Name)
+}
+
+func (ec *executionContext) childFields_WirePlace(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_WirePlace_number(ctx, field)
+	case "connection":
+		return ec.fieldContext_WirePlace_connection(ctx, field)
+	case "frame":
+		return ec.fieldContext_WirePlace_frame(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WirePlace", field.Name)
 }
 
 func (ec *executionContext) childFields_WireProblem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -5174,6 +6450,62 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 
 // region    ***************************** args.gotpl *****************************
 
+func (ec *executionContext) field_AnswerResult_why_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Area_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_ChoiceReason_why_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Choice_text_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Demo_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -5199,6 +6531,48 @@ func (ec *executionContext) field_LabSession_events_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["last"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Lesson_html_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Lesson_objectives_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Lesson_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
 	return args, nil
 }
 
@@ -5391,6 +6765,14 @@ func (ec *executionContext) field_Mutation_startLab_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["lesson"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "learner",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["learner"] = arg1
 	return args, nil
 }
 
@@ -5427,6 +6809,76 @@ func (ec *executionContext) field_Mutation_stopLoadRun_args(ctx context.Context,
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_submitAnswer_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SubmitAnswerInput, error) {
+			return ec.unmarshalNSubmitAnswerInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSubmitAnswerInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_saw_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_sentence_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_wanted_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Phase_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
 	return args, nil
 }
 
@@ -5483,6 +6935,50 @@ func (ec *executionContext) field_Query_labSession_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_lesson_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "slug",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["slug"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_lessons_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "phase",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["phase"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
 	return args, nil
 }
 
@@ -5600,6 +7096,34 @@ func (ec *executionContext) field_Query_slow_args(ctx context.Context, rawArgs m
 	return args, nil
 }
 
+func (ec *executionContext) field_Question_prompt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Question_unit_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_RedisStreamEntry_field_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -5611,6 +7135,62 @@ func (ec *executionContext) field_RedisStreamEntry_field_args(ctx context.Contex
 		return nil, err
 	}
 	args["name"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_StepState_sentence_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_StepTicked_because_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Step_hints_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Step_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
 	return args, nil
 }
 
@@ -5661,6 +7241,36 @@ func (ec *executionContext) field_Subscription_gatewayStats_args(ctx context.Con
 		return nil, err
 	}
 	args["intervalMs"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_lessonEvents_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "lesson",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["lesson"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
 	return args, nil
 }
 
@@ -5910,6 +7520,218 @@ func (ec *executionContext) field___Type_fields_args(ctx context.Context, rawArg
 
 // region    **************************** field.gotpl *****************************
 
+func (ec *executionContext) _AnswerResult_right(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_right(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Right, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AnswerResult", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _AnswerResult_why(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_why(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Why(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_why(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "AnswerResult",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_AnswerResult_why_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _AnswerResult_reasons(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_reasons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reasons, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.ChoiceReason) graphql.Marshaler {
+			return ec.marshalNChoiceReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_reasons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "AnswerResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChoiceReason(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _AnswerResult_place(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_place(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Place, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_place(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AnswerResult", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Area_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Area", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Area_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Area",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Area_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Area_percent(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_percent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Percent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_percent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Area", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
 func (ec *executionContext) _Bridge_name(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6000,6 +7822,140 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Choice_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonChoice) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Choice_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Choice_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Choice", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Choice_text(ctx context.Context, field graphql.CollectedField, obj *model.LessonChoice) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Choice_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Text(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Choice_text(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Choice",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Choice_text_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChoiceReason_choice(ctx context.Context, field graphql.CollectedField, obj *model.ChoiceReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChoiceReason_choice(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Choice, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChoiceReason_choice(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChoiceReason", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _ChoiceReason_why(ctx context.Context, field graphql.CollectedField, obj *model.ChoiceReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChoiceReason_why(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Why(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChoiceReason_why(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChoiceReason",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_ChoiceReason_why_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _CloseCount_code(ctx context.Context, field graphql.CollectedField, obj *model.CloseCount) (ret graphql.Marshaler) {
@@ -6205,6 +8161,107 @@ func (ec *executionContext) _Demo_state(ctx context.Context, field graphql.Colle
 }
 func (ec *executionContext) fieldContext_Demo_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type DemoState does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_cursor(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_at(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_lesson(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "GateReached",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _GateReached_phase(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
@@ -6444,6 +8501,107 @@ func (ec *executionContext) _GatewayStats_goroutines(ctx context.Context, field 
 }
 func (ec *executionContext) fieldContext_GatewayStats_goroutines(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_cursor(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_at(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_lesson(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabExpiring",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LabExpiring_expiresAt(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExpiresAt(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _LabServer_name(ctx context.Context, field graphql.CollectedField, obj *model.LabServer) (ret graphql.Marshaler) {
@@ -6713,6 +8871,569 @@ func (ec *executionContext) fieldContext_LabSession_events(ctx context.Context, 
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _LabSession_steps(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_steps(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Steps(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.StepState) graphql.Marshaler {
+			return ec.marshalNStepState2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepStateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_steps(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabSession",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_StepState(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_slug(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_slug(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Slug(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_slug(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_phase(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_order(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_order(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Order(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_order(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_title(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_minutes(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_minutes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Minutes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_minutes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_objectives(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_objectives(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Objectives(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_objectives(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_objectives_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_html(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_html(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.HTML(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_html(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_html_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_requires(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_requires(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Requires(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_requires(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_server(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_server(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Server(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_server(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_steps(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_steps(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Steps(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStepᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_steps(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_questions(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_questions(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Questions(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonQuestion) graphql.Marshaler {
+			return ec.marshalNQuestion2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestionᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_questions(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Question(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_sources(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_sources(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sources(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lessons.Source) graphql.Marshaler {
+			return ec.marshalNSource2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSourceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_sources(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Source(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonCompleted_cursor(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonCompleted", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _LessonCompleted_at(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonCompleted", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LessonCompleted_lesson(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LessonCompleted",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LessonConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonConnection_total(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonConnection", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LessonConnection_next(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_next(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Next, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOCursor2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_next(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonConnection", field, false, false, errors.New("field of type Cursor does not have child fields"))
 }
 
 func (ec *executionContext) _LoadLatency_count(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
@@ -10197,7 +12918,7 @@ func (ec *executionContext) _Mutation_startLab(ctx context.Context, field graphq
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Mutation().StartLab(ctx, fc.Args["lesson"].(*string))
+			return ec.Resolvers.Mutation().StartLab(ctx, fc.Args["lesson"].(*string), fc.Args["learner"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v model.LabSession) graphql.Marshaler {
@@ -10407,6 +13128,50 @@ func (ec *executionContext) fieldContext_Mutation_sendRawRequest(ctx context.Con
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_submitAnswer(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_submitAnswer(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SubmitAnswer(ctx, fc.Args["input"].(model.SubmitAnswerInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.AnswerResult) graphql.Marshaler {
+			return ec.marshalNAnswerResult2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAnswerResult(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_submitAnswer(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AnswerResult(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_submitAnswer_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_startLoadRun(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -10583,6 +13348,280 @@ func (ec *executionContext) fieldContext_Mutation_setMockKnobs(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _NearMiss_cursor(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("NearMiss", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _NearMiss_at(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("NearMiss", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _NearMiss_lesson(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_step(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_saw(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_saw(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Saw(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_saw(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_saw_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_wanted(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_wanted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Wanted(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_wanted(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_wanted_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_sentence(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_sentence(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Sentence(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_sentence(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_sentence_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_places(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_places(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Places(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+			return ec.marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_places(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WirePlace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _PageInfo_hasPreviousPage(ctx context.Context, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -10673,6 +13712,137 @@ func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _Phase_number(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Phase", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Phase_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Phase_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Phase_lessons(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_lessons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lessons(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_lessons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Phase_areas(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_areas(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Areas(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonArea) graphql.Marshaler {
+			return ec.marshalNArea2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonAreaᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_areas(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Area(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _PresenceChange_kind(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
@@ -11117,6 +14287,126 @@ func (ec *executionContext) fieldContext_Query_labSession(ctx context.Context, f
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_phases(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_phases(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Phases(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonPhase) graphql.Marshaler {
+			return ec.marshalNPhase2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhaseᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_phases(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Phase(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_lessons(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_lessons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Lessons(ctx, fc.Args["phase"].(*int), fc.Args["first"].(int), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonConnection) graphql.Marshaler {
+			return ec.marshalNLessonConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_lessons(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LessonConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_lessons_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_lesson(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Lesson(ctx, fc.Args["slug"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Lesson) graphql.Marshaler {
+			return ec.marshalOLesson2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_lesson(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_lesson_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_loadReport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -11455,6 +14745,328 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _Question_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Question_area(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_area(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Area(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_area(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Question_kind(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.QuestionKind) graphql.Marshaler {
+			return ec.marshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type QuestionKind does not have child fields"))
+}
+
+func (ec *executionContext) _Question_prompt(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_prompt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Prompt(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_prompt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Question_prompt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Question_choices(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_choices(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Choices(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonChoice) graphql.Marshaler {
+			return ec.marshalNChoice2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoiceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_choices(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Choice(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Question_unit(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Unit(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_unit(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Question_unit_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_cursor(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionAnswered_at(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionAnswered_lesson(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "QuestionAnswered",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_question(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_question(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Question, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonQuestion) graphql.Marshaler {
+			return ec.marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_question(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "QuestionAnswered",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Question(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_right(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_right(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Right(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _RawAnswer_status(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
@@ -11908,6 +15520,485 @@ func (ec *executionContext) _Room_id(ctx context.Context, field graphql.Collecte
 }
 func (ec *executionContext) fieldContext_Room_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Room", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Source_title(ctx context.Context, field graphql.CollectedField, obj *lessons.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Title, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Source_title(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Source_url(ctx context.Context, field graphql.CollectedField, obj *lessons.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_url(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Source_url(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Step_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Step_area(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_area(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Area(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_area(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Step_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Step",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Step_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Step_hints(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_hints(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Hints(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_hints(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Step",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Step_hints_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Step_browser(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_browser(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Browser(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_browser(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_step(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepState", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_ticked(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_ticked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ticked, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_ticked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepState", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_sentence(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_sentence(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Sentence(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_sentence(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepState",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_StepState_sentence_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_cursor(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepTicked", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _StepTicked_at(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepTicked", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _StepTicked_lesson(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_step(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_because(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_because(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Because(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_because(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_StepTicked_because_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_places(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_places(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Places(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+			return ec.marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_places(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WirePlace(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _StreamField_name(ctx context.Context, field graphql.CollectedField, obj *bridges.StreamField) (ret graphql.Marshaler) {
@@ -12378,6 +16469,50 @@ func (ec *executionContext) fieldContext_Subscription_wireEvents(ctx context.Con
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_wireEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_lessonEvents(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_lessonEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().LessonEvents(ctx, fc.Args["session"].(*string), fc.Args["lesson"].(*string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonEvent) graphql.Marshaler {
+			return ec.marshalNLessonEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_lessonEvents(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_lessonEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -14206,6 +18341,75 @@ func (ec *executionContext) fieldContext_WireMessage_problems(_ context.Context,
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _WirePlace_number(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WirePlace_connection(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WirePlace_frame(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_frame(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Frame, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_frame(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _WireProblem_rule(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
@@ -16458,9 +20662,164 @@ func (ec *executionContext) unmarshalInputStreamFieldInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context, obj any) (model.SubmitAnswerInput, error) {
+	var it model.SubmitAnswerInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["name"]; !present {
+		asMap["name"] = "value"
+	}
+	if _, present := asMap["choices"]; !present {
+		asMap["choices"] = []any{}
+	}
+
+	fieldsInOrder := [...]string{"session", "lesson", "learner", "step", "name", "value", "question", "choices", "number", "hex"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "session":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("session"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Session = data
+		case "lesson":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("lesson"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Lesson = data
+		case "learner":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("learner"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Learner = data
+		case "step":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("step"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Step = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "value":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("value"))
+			data, err := ec.unmarshalOJSON2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐJSON(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Value = data
+		case "question":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("question"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Question = data
+		case "choices":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("choices"))
+			data, err := ec.unmarshalNID2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Choices = data
+		case "number":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("number"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Number = data
+		case "hex":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hex"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Hex = data
+		}
+	}
+	return it, nil
+}
+
 // endregion **************************** input.gotpl *****************************
 
 // region    ************************** interface.gotpl ***************************
+
+func (ec *executionContext) _LessonEvent(ctx context.Context, sel ast.SelectionSet, obj model.LessonEvent) graphql.Marshaler {
+	switch obj := (obj).(type) {
+	case nil:
+		return graphql.Null
+	case model.StepTicked:
+		return ec._StepTicked(ctx, sel, &obj)
+	case *model.StepTicked:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._StepTicked(ctx, sel, obj)
+	case model.QuestionAnswered:
+		return ec._QuestionAnswered(ctx, sel, &obj)
+	case *model.QuestionAnswered:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._QuestionAnswered(ctx, sel, obj)
+	case model.NearMiss:
+		return ec._NearMiss(ctx, sel, &obj)
+	case *model.NearMiss:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._NearMiss(ctx, sel, obj)
+	case model.LessonCompleted:
+		return ec._LessonCompleted(ctx, sel, &obj)
+	case *model.LessonCompleted:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._LessonCompleted(ctx, sel, obj)
+	case model.LabExpiring:
+		return ec._LabExpiring(ctx, sel, &obj)
+	case *model.LabExpiring:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._LabExpiring(ctx, sel, obj)
+	case model.GateReached:
+		return ec._GateReached(ctx, sel, &obj)
+	case *model.GateReached:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._GateReached(ctx, sel, obj)
+	default:
+		if typedObj, ok := obj.(graphql.Marshaler); ok {
+			return typedObj
+		} else {
+			panic(fmt.Errorf("unexpected type %T; non-generated variants of LessonEvent must implement graphql.Marshaler", obj))
+		}
+	}
+}
 
 func (ec *executionContext) _WireEvent(ctx context.Context, sel ast.SelectionSet, obj model.WireEvent) graphql.Marshaler {
 	switch obj := (obj).(type) {
@@ -16521,6 +20880,107 @@ func (ec *executionContext) _WireEvent(ctx context.Context, sel ast.SelectionSet
 
 // region    **************************** object.gotpl ****************************
 
+var answerResultImplementors = []string{"AnswerResult"}
+
+func (ec *executionContext) _AnswerResult(ctx context.Context, sel ast.SelectionSet, obj *model.AnswerResult) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, answerResultImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AnswerResult")
+		case "right":
+			out.Values[i] = ec._AnswerResult_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "why":
+			out.Values[i] = ec._AnswerResult_why(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reasons":
+			out.Values[i] = ec._AnswerResult_reasons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "place":
+			out.Values[i] = ec._AnswerResult_place(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var areaImplementors = []string{"Area"}
+
+func (ec *executionContext) _Area(ctx context.Context, sel ast.SelectionSet, obj *model.LessonArea) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, areaImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Area")
+		case "id":
+			out.Values[i] = ec._Area_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Area_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "percent":
+			out.Values[i] = ec._Area_percent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var bridgeImplementors = []string{"Bridge"}
 
 func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, obj *bridges.Named) graphql.Marshaler {
@@ -16550,6 +21010,92 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 			}
 		case "since":
 			out.Values[i] = ec._Bridge_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var choiceImplementors = []string{"Choice"}
+
+func (ec *executionContext) _Choice(ctx context.Context, sel ast.SelectionSet, obj *model.LessonChoice) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, choiceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Choice")
+		case "id":
+			out.Values[i] = ec._Choice_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._Choice_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var choiceReasonImplementors = []string{"ChoiceReason"}
+
+func (ec *executionContext) _ChoiceReason(ctx context.Context, sel ast.SelectionSet, obj *model.ChoiceReason) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, choiceReasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChoiceReason")
+		case "choice":
+			out.Values[i] = ec._ChoiceReason_choice(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "why":
+			out.Values[i] = ec._ChoiceReason_why(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -16680,6 +21226,59 @@ func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj
 	return out
 }
 
+var gateReachedImplementors = []string{"GateReached", "LessonEvent"}
+
+func (ec *executionContext) _GateReached(ctx context.Context, sel ast.SelectionSet, obj *model.GateReached) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, gateReachedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("GateReached")
+		case "cursor":
+			out.Values[i] = ec._GateReached_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._GateReached_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._GateReached_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._GateReached_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var gatewayStatsImplementors = []string{"GatewayStats"}
 
 func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.SelectionSet, obj *model.GatewayStats) graphql.Marshaler {
@@ -16739,6 +21338,59 @@ func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.Selection
 			}
 		case "goroutines":
 			out.Values[i] = ec._GatewayStats_goroutines(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var labExpiringImplementors = []string{"LabExpiring", "LessonEvent"}
+
+func (ec *executionContext) _LabExpiring(ctx context.Context, sel ast.SelectionSet, obj *model.LabExpiring) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, labExpiringImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LabExpiring")
+		case "cursor":
+			out.Values[i] = ec._LabExpiring_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._LabExpiring_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._LabExpiring_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "expiresAt":
+			out.Values[i] = ec._LabExpiring_expiresAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -16856,6 +21508,200 @@ func (ec *executionContext) _LabSession(ctx context.Context, sel ast.SelectionSe
 		case "events":
 			out.Values[i] = ec._LabSession_events(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "steps":
+			out.Values[i] = ec._LabSession_steps(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonImplementors = []string{"Lesson"}
+
+func (ec *executionContext) _Lesson(ctx context.Context, sel ast.SelectionSet, obj *model.Lesson) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Lesson")
+		case "slug":
+			out.Values[i] = ec._Lesson_slug(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._Lesson_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "order":
+			out.Values[i] = ec._Lesson_order(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Lesson_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minutes":
+			out.Values[i] = ec._Lesson_minutes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "objectives":
+			out.Values[i] = ec._Lesson_objectives(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "html":
+			out.Values[i] = ec._Lesson_html(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "requires":
+			out.Values[i] = ec._Lesson_requires(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "server":
+			out.Values[i] = ec._Lesson_server(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "steps":
+			out.Values[i] = ec._Lesson_steps(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "questions":
+			out.Values[i] = ec._Lesson_questions(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sources":
+			out.Values[i] = ec._Lesson_sources(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonCompletedImplementors = []string{"LessonCompleted", "LessonEvent"}
+
+func (ec *executionContext) _LessonCompleted(ctx context.Context, sel ast.SelectionSet, obj *model.LessonCompleted) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonCompletedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LessonCompleted")
+		case "cursor":
+			out.Values[i] = ec._LessonCompleted_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._LessonCompleted_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._LessonCompleted_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonConnectionImplementors = []string{"LessonConnection"}
+
+func (ec *executionContext) _LessonConnection(ctx context.Context, sel ast.SelectionSet, obj *model.LessonConnection) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LessonConnection")
+		case "nodes":
+			out.Values[i] = ec._LessonConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "total":
+			out.Values[i] = ec._LessonConnection_total(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "next":
+			out.Values[i] = ec._LessonConnection_next(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		default:
@@ -18225,6 +23071,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "submitAnswer":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_submitAnswer(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "startLoadRun":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_startLoadRun(ctx, field)
@@ -18250,6 +23103,79 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_setMockKnobs(ctx, field)
 			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var nearMissImplementors = []string{"NearMiss", "LessonEvent"}
+
+func (ec *executionContext) _NearMiss(ctx context.Context, sel ast.SelectionSet, obj *model.NearMiss) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, nearMissImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("NearMiss")
+		case "cursor":
+			out.Values[i] = ec._NearMiss_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._NearMiss_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._NearMiss_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "step":
+			out.Values[i] = ec._NearMiss_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "saw":
+			out.Values[i] = ec._NearMiss_saw(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "wanted":
+			out.Values[i] = ec._NearMiss_wanted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentence":
+			out.Values[i] = ec._NearMiss_sentence(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "places":
+			out.Values[i] = ec._NearMiss_places(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -18304,6 +23230,59 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 		case "endCursor":
 			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var phaseImplementors = []string{"Phase"}
+
+func (ec *executionContext) _Phase(ctx context.Context, sel ast.SelectionSet, obj *model.LessonPhase) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, phaseImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Phase")
+		case "number":
+			out.Values[i] = ec._Phase_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Phase_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lessons":
+			out.Values[i] = ec._Phase_lessons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "areas":
+			out.Values[i] = ec._Phase_areas(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -18636,6 +23615,72 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "phases":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_phases(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "lessons":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_lessons(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "lesson":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_lesson(ctx, field)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "loadReport":
 			field := field
 
@@ -18781,6 +23826,127 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			})
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var questionImplementors = []string{"Question"}
+
+func (ec *executionContext) _Question(ctx context.Context, sel ast.SelectionSet, obj *model.LessonQuestion) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, questionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Question")
+		case "id":
+			out.Values[i] = ec._Question_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "area":
+			out.Values[i] = ec._Question_area(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "kind":
+			out.Values[i] = ec._Question_kind(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "prompt":
+			out.Values[i] = ec._Question_prompt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "choices":
+			out.Values[i] = ec._Question_choices(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unit":
+			out.Values[i] = ec._Question_unit(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var questionAnsweredImplementors = []string{"QuestionAnswered", "LessonEvent"}
+
+func (ec *executionContext) _QuestionAnswered(ctx context.Context, sel ast.SelectionSet, obj *model.QuestionAnswered) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, questionAnsweredImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("QuestionAnswered")
+		case "cursor":
+			out.Values[i] = ec._QuestionAnswered_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._QuestionAnswered_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._QuestionAnswered_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "question":
+			out.Values[i] = ec._QuestionAnswered_question(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "right":
+			out.Values[i] = ec._QuestionAnswered_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -19058,6 +24224,218 @@ func (ec *executionContext) _Room(ctx context.Context, sel ast.SelectionSet, obj
 	return out
 }
 
+var sourceImplementors = []string{"Source"}
+
+func (ec *executionContext) _Source(ctx context.Context, sel ast.SelectionSet, obj *lessons.Source) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sourceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Source")
+		case "title":
+			out.Values[i] = ec._Source_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "url":
+			out.Values[i] = ec._Source_url(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepImplementors = []string{"Step"}
+
+func (ec *executionContext) _Step(ctx context.Context, sel ast.SelectionSet, obj *model.LessonStep) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Step")
+		case "id":
+			out.Values[i] = ec._Step_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "area":
+			out.Values[i] = ec._Step_area(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Step_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "hints":
+			out.Values[i] = ec._Step_hints(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "browser":
+			out.Values[i] = ec._Step_browser(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepStateImplementors = []string{"StepState"}
+
+func (ec *executionContext) _StepState(ctx context.Context, sel ast.SelectionSet, obj *model.StepState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StepState")
+		case "step":
+			out.Values[i] = ec._StepState_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ticked":
+			out.Values[i] = ec._StepState_ticked(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentence":
+			out.Values[i] = ec._StepState_sentence(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepTickedImplementors = []string{"StepTicked", "LessonEvent"}
+
+func (ec *executionContext) _StepTicked(ctx context.Context, sel ast.SelectionSet, obj *model.StepTicked) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepTickedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StepTicked")
+		case "cursor":
+			out.Values[i] = ec._StepTicked_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._StepTicked_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._StepTicked_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "step":
+			out.Values[i] = ec._StepTicked_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "because":
+			out.Values[i] = ec._StepTicked_because(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "places":
+			out.Values[i] = ec._StepTicked_places(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var streamFieldImplementors = []string{"StreamField"}
 
 func (ec *executionContext) _StreamField(ctx context.Context, sel ast.SelectionSet, obj *bridges.StreamField) graphql.Marshaler {
@@ -19134,6 +24512,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_gatewayStats(ctx, fields[0])
 	case "wireEvents":
 		return ec._Subscription_wireEvents(ctx, fields[0])
+	case "lessonEvents":
+		return ec._Subscription_lessonEvents(ctx, fields[0])
 	case "loadRunProgress":
 		return ec._Subscription_loadRunProgress(ctx, fields[0])
 	case "messageUpdates":
@@ -19820,6 +25200,54 @@ func (ec *executionContext) _WireMessage(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var wirePlaceImplementors = []string{"WirePlace"}
+
+func (ec *executionContext) _WirePlace(ctx context.Context, sel ast.SelectionSet, obj *model.WirePlace) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wirePlaceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WirePlace")
+		case "number":
+			out.Values[i] = ec._WirePlace_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WirePlace_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "frame":
+			out.Values[i] = ec._WirePlace_frame(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var wireProblemImplementors = []string{"WireProblem"}
 
 func (ec *executionContext) _WireProblem(ctx context.Context, sel ast.SelectionSet, obj *model.WireProblem) graphql.Marshaler {
@@ -20406,9 +25834,33 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) marshalNAnswerResult2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAnswerResult(ctx context.Context, sel ast.SelectionSet, v model.AnswerResult) graphql.Marshaler {
+	return ec._AnswerResult(ctx, sel, &v)
+}
+
 func (ec *executionContext) unmarshalNAppendRedisStreamInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAppendRedisStreamInput(ctx context.Context, v any) (model.AppendRedisStreamInput, error) {
 	res, err := ec.unmarshalInputAppendRedisStreamInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNArea2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonArea(ctx context.Context, sel ast.SelectionSet, v model.LessonArea) graphql.Marshaler {
+	return ec._Area(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNArea2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonAreaᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonArea) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNArea2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonArea(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNBoolean2bool(ctx context.Context, v any) (bool, error) {
@@ -20502,6 +25954,46 @@ var (
 		bridges.Connected:  "CONNECTED",
 	}
 )
+
+func (ec *executionContext) marshalNChoice2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoice(ctx context.Context, sel ast.SelectionSet, v model.LessonChoice) graphql.Marshaler {
+	return ec._Choice(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChoice2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoiceᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonChoice) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChoice2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoice(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNChoiceReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReason(ctx context.Context, sel ast.SelectionSet, v model.ChoiceReason) graphql.Marshaler {
+	return ec._ChoiceReason(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChoiceReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []model.ChoiceReason) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChoiceReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
 
 func (ec *executionContext) marshalNCloseCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCount(ctx context.Context, sel ast.SelectionSet, v model.CloseCount) graphql.Marshaler {
 	return ec._CloseCount(ctx, sel, &v)
@@ -20621,6 +26113,35 @@ func (ec *executionContext) marshalNID2string(ctx context.Context, sel ast.Selec
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2ᚕstringᚄ(ctx context.Context, v any) ([]string, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]string, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNID2string(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNID2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
+	ret := make(graphql.Array, len(v))
+	for i := range v {
+		ret[i] = ec.marshalNID2string(ctx, sel, v[i])
+	}
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNInt2int(ctx context.Context, v any) (int, error) {
 	res, err := graphql.UnmarshalInt(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -20659,6 +26180,40 @@ func (ec *executionContext) marshalNLabServer2ᚕgithubᚗcomᚋsluiceᚑgateway
 
 func (ec *executionContext) marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx context.Context, sel ast.SelectionSet, v model.LabSession) graphql.Marshaler {
 	return ec._LabSession(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx context.Context, sel ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+	return ec._Lesson(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx context.Context, sel ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNLessonConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonConnection(ctx context.Context, sel ast.SelectionSet, v model.LessonConnection) graphql.Marshaler {
+	return ec._LessonConnection(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLessonEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonEvent(ctx context.Context, sel ast.SelectionSet, v model.LessonEvent) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._LessonEvent(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop(ctx context.Context, v any) (load.Loop, error) {
@@ -21043,6 +26598,26 @@ func (ec *executionContext) marshalNPayloadEncoding2githubᚗcomᚋsluiceᚑgate
 	return v
 }
 
+func (ec *executionContext) marshalNPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhase(ctx context.Context, sel ast.SelectionSet, v model.LessonPhase) graphql.Marshaler {
+	return ec._Phase(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNPhase2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhaseᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonPhase) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhase(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNPresenceChange2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChange(ctx context.Context, sel ast.SelectionSet, v presence.Change) graphql.Marshaler {
 	return ec._PresenceChange(ctx, sel, &v)
 }
@@ -21123,6 +26698,36 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx context.Context, sel ast.SelectionSet, v model.LessonQuestion) graphql.Marshaler {
+	return ec._Question(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNQuestion2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestionᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonQuestion) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx context.Context, v any) (model.QuestionKind, error) {
+	var res model.QuestionKind
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx context.Context, sel ast.SelectionSet, v model.QuestionKind) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx context.Context, sel ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
 	return ec._RawAnswer(ctx, sel, &v)
 }
@@ -21191,6 +26796,66 @@ func (ec *executionContext) unmarshalNSendRawFramesInput2githubᚗcomᚋsluice�
 func (ec *executionContext) unmarshalNSendRawRequestInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawRequestInput(ctx context.Context, v any) (model.SendRawRequestInput, error) {
 	res, err := ec.unmarshalInputSendRawRequestInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSource2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSource(ctx context.Context, sel ast.SelectionSet, v lessons.Source) graphql.Marshaler {
+	return ec._Source(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNSource2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSourceᚄ(ctx context.Context, sel ast.SelectionSet, v []lessons.Source) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSource2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSource(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx context.Context, sel ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+	return ec._Step(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStep2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStepᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonStep) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNStepState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepState(ctx context.Context, sel ast.SelectionSet, v model.StepState) graphql.Marshaler {
+	return ec._StepState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStepState2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepStateᚄ(ctx context.Context, sel ast.SelectionSet, v []model.StepState) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStepState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepState(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNStreamField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx context.Context, sel ast.SelectionSet, v bridges.StreamField) graphql.Marshaler {
@@ -21275,6 +26940,11 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 	}
 
 	return ret
+}
+
+func (ec *executionContext) unmarshalNSubmitAnswerInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSubmitAnswerInput(ctx context.Context, v any) (model.SubmitAnswerInput, error) {
+	res, err := ec.unmarshalInputSubmitAnswerInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx context.Context, sel ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
@@ -21418,6 +27088,26 @@ func (ec *executionContext) marshalNWireMQTT2ᚕgithubᚗcomᚋsluiceᚑgateway�
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNWireMQTT2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTT(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWirePlace2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlace(ctx context.Context, sel ast.SelectionSet, v model.WirePlace) graphql.Marshaler {
+	return ec._WirePlace(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWirePlace2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlace(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -21745,6 +27435,13 @@ func (ec *executionContext) marshalOLabSession2ᚖgithubᚗcomᚋsluiceᚑgatewa
 	return ec._LabSession(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalOLesson2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx context.Context, sel ast.SelectionSet, v *model.Lesson) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Lesson(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx context.Context, sel ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -21757,6 +27454,22 @@ func (ec *executionContext) marshalOLoadResult2ᚖgithubᚗcomᚋsluiceᚑgatewa
 		return graphql.Null
 	}
 	return ec._LoadResult(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (*model.Locale, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(model.Locale)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, sel ast.SelectionSet, v *model.Locale) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (*mock.Overflow, error) {

@@ -454,6 +454,30 @@ type SendRawRequestInput struct {
 	WaitMs int `json:"waitMs"`
 }
 
+// An answer.
+type SubmitAnswerInput struct {
+	// As `startLab` gave it. A step needs it; a question does without, if `lesson` is given.
+	Session *string `json:"session,omitempty"`
+	// The lesson of a question, by its slug.
+	Lesson *string `json:"lesson,omitempty"`
+	// The token of a learner, whose progress a question without a session is to count for.
+	Learner *string `json:"learner,omitempty"`
+	// The step that asks.
+	Step *string `json:"step,omitempty"`
+	// Which of the step's answers.
+	Name string `json:"name"`
+	// What the step asks for.
+	Value JSON `json:"value,omitempty"`
+	// The question that is answered.
+	Question *string `json:"question,omitempty"`
+	// Of single one, of multi all that are right, of order all from first to last.
+	Choices []string `json:"choices"`
+	// Of a number.
+	Number *float64 `json:"number,omitempty"`
+	// Of hex. Spaces, capitals and 0x do not matter.
+	Hex *string `json:"hex,omitempty"`
+}
+
 // Streams of events. Each operation selects exactly one of these fields. A stream
 // runs until the client completes it, unless its description says when it ends.
 type Subscription struct {
@@ -479,6 +503,16 @@ type WireHeader struct {
 	Name string `json:"name"`
 	// What stood behind the colon.
 	Value string `json:"value"`
+}
+
+// A place on the wire.
+type WirePlace struct {
+	// The number of the event in `wireEvents`.
+	Number int `json:"number"`
+	// The connection.
+	Connection int `json:"connection"`
+	// The frame within it, both directions counted together, from 1; null: it is no frame.
+	Frame *int `json:"frame,omitempty"`
 }
 
 // Something that is wrong.
@@ -790,6 +824,73 @@ func (e *PayloadEncoding) UnmarshalJSON(b []byte) error {
 }
 
 func (e PayloadEncoding) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// How a question is answered.
+type QuestionKind string
+
+const (
+	// One choice.
+	QuestionKindSingle QuestionKind = "SINGLE"
+	// All choices that are right.
+	QuestionKindMulti QuestionKind = "MULTI"
+	// A number.
+	QuestionKindNumber QuestionKind = "NUMBER"
+	// All choices, first to last.
+	QuestionKindOrder QuestionKind = "ORDER"
+	// Bytes in hexadecimal.
+	QuestionKindHex QuestionKind = "HEX"
+)
+
+var AllQuestionKind = []QuestionKind{
+	QuestionKindSingle,
+	QuestionKindMulti,
+	QuestionKindNumber,
+	QuestionKindOrder,
+	QuestionKindHex,
+}
+
+func (e QuestionKind) IsValid() bool {
+	switch e {
+	case QuestionKindSingle, QuestionKindMulti, QuestionKindNumber, QuestionKindOrder, QuestionKindHex:
+		return true
+	}
+	return false
+}
+
+func (e QuestionKind) String() string {
+	return string(e)
+}
+
+func (e *QuestionKind) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = QuestionKind(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid QuestionKind", str)
+	}
+	return nil
+}
+
+func (e QuestionKind) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *QuestionKind) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e QuestionKind) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil
