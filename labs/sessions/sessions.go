@@ -62,6 +62,8 @@ type Config struct {
 	Doors map[string]http.Handler
 	// Cursor names a position among a session's events to clients [empty].
 	Cursor func(one *Session, p live.Position) string
+	// Posts are like Doors, but no servers: what a learner's tools report to.
+	Posts map[string]http.Handler
 	// Public is the set of servers of those who practise without a session.
 	Public  *Servers
 	Scripts []*mock.Script // of the lessons
