@@ -1,9 +1,9 @@
 package lessons
 
 import (
-	"maps"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
