@@ -89,8 +89,14 @@ func (t *test) holds(value any, e *env) bool {
 	case "range":
 		return inRange(value, t.from, t.to)
 	case "matches":
-		s, ok := value.(string)
-		return ok && t.re.MatchString(s)
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		return slices.ContainsFunc(list, func(v any) bool {
+			s, ok := v.(string)
+			return ok && t.re.MatchString(s)
+		})
 	case "contains":
 		s, ok := value.(string)
 		return ok && strings.Contains(s, t.values[0].(string))
@@ -371,7 +377,7 @@ func (c *compiler) test(f field, m member, object []member) (test, error) {
 		err = bind(n, &t.yes)
 	case "matches":
 		var pattern string
-		if err = fits(aText); err == nil {
+		if err = fits(aText, aList); err == nil {
 			err = bind(n, &pattern)
 		}
 		if err == nil {

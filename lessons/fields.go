@@ -39,7 +39,9 @@ type field struct {
 	sort  sort
 	about bool // says what the event is about: one that differs there is no near miss
 	label Text // what it is called in sentences
-	unit  Text // of a number
+	// phrase has a place for the value, %s; empty: it stands behind the label.
+	phrase Text
+	unit   Text // of a number
 	// yes and no are the phrases of a bool; words are those of certain texts.
 	yes, no Text
 	words   map[string]Text
@@ -79,6 +81,8 @@ func timeField(name, en, ja string, get func(*view) time.Duration) field {
 
 func (f field) isAbout() field { f.about = true; return f }
 
+func (f field) saying(en, ja string) field { f.phrase = Text{en, ja}; return f }
+
 func (f field) with(words map[string]Text) field { f.words = words; return f }
 
 // orNil makes the zero text absent.
@@ -108,9 +112,15 @@ var directions = map[string]Text{
 }
 
 var sides = map[string]Text{
-	"client": label("the client", "クライアント"),
-	"server": label("the server", "サーバー"),
-	"nobody": label("nobody", "なし"),
+	"client": label("by the client", "クライアントから"),
+	"server": label("by the server", "サーバーから"),
+	"nobody": label("without a Close frame", "Closeフレームなし"),
+}
+
+var endings = map[string]Text{
+	"fin":     label("with FIN", "FIN"),
+	"rst":     label("by a reset (RST)", "リセット(RST)"),
+	"timeout": label("by a timeout", "タイムアウト"),
 }
 
 var opcodes = map[string]Text{
@@ -128,8 +138,9 @@ var requestFields = []field{
 	textField("path", "path", "パス", func(v *view) any { return v.path() }).isAbout(),
 	textField("method", "method", "メソッド", func(v *view) any { return orNil(v.request.Method) }),
 	numberField("status", "status", "ステータス", none, func(v *view) int { return v.response.Status }),
-	textField("version", "`Sec-WebSocket-Version`", "`Sec-WebSocket-Version`", func(v *view) any { return header(v.request.Header, "Sec-WebSocket-Version") }),
-	numberOrNil("keyBytes", "a key of", "キーの長さ", bytesUnit, (*view).keyBytes),
+	textField("version", "version", "バージョン", func(v *view) any { return header(v.request.Header, "Sec-WebSocket-Version") }),
+	numberOrNil("keyBytes", "key", "キー", bytesUnit, (*view).keyBytes).saying("a key of %s", "%sのキー"),
+	textField("host", "Host", "Host", func(v *view) any { return orNil(v.request.Host) }),
 	textField("origin", "Origin", "Origin", func(v *view) any { return header(v.request.Header, "Origin") }),
 	textField("userAgent", "user agent", "User-Agent", func(v *view) any { return header(v.request.Header, "User-Agent") }),
 }
@@ -139,21 +150,21 @@ var openFields = []field{
 	textField("subprotocol", "subprotocol", "サブプロトコル", func(v *view) any { return orNil(v.chosen) }),
 	listField("extensionsOffered", "offered extensions", "提案された拡張", func(v *view) any { return elements(v.request.Header, "Sec-WebSocket-Extensions") }),
 	listField("extensions", "extensions agreed on", "合意した拡張", func(v *view) any { return elements(v.response.Header, "Sec-WebSocket-Extensions") }),
-	numberField("open", "connections open at once:", "同時に開いているコネクション：", label("", " 本"), func(v *view) int { return v.open }),
-	timeField("sinceEnd", "time since the last connection ended:", "前のコネクションが終わってからの時間：", func(v *view) time.Duration { return v.idle }),
+	numberField("open", "number of open connections", "同時に開いているコネクションの数", label("", " 本"), func(v *view) int { return v.open }).saying("connections open at once: %s", "同時に%sのコネクション"),
+	timeField("sinceEnd", "gap since the last connection", "前の切断からの間隔", func(v *view) time.Duration { return v.idle }).saying("%s since the last connection ended", "前の切断から%s"),
 }
 
 var frameFields = []field{
-	textField("dir", "direction", "向き", direction).with(directions).isAbout(),
-	textField("opcode", "opcode", "種類：", opcode).with(opcodes).isAbout(),
+	textField("dir", "direction", "向き", direction).with(directions).saying("%s", "%s").isAbout(),
+	textField("opcode", "opcode", "opcode", opcode).with(opcodes).saying("opcode %s", "opcodeが%s").isAbout(),
 	flagField("fin", label("FIN set", "FINあり"), label("FIN not set", "FINなし"), func(v *view) bool { return v.wireFrame.FIN }),
 	flagField("rsv1", label("RSV1 set", "RSV1あり"), label("RSV1 not set", "RSV1なし"), func(v *view) bool { return v.wireFrame.RSV1 }),
 	flagField("rsv2", label("RSV2 set", "RSV2あり"), label("RSV2 not set", "RSV2なし"), func(v *view) bool { return v.wireFrame.RSV2 }),
 	flagField("rsv3", label("RSV3 set", "RSV3あり"), label("RSV3 not set", "RSV3なし"), func(v *view) bool { return v.wireFrame.RSV3 }),
 	flagField("masked", label("masked", "マスクあり"), label("not masked", "マスクなし"), func(v *view) bool { return v.wireFrame.Masked }),
-	numberField("length", "payload of", "ペイロードの長さ", bytesUnit, func(v *view) uint64 { return v.wireFrame.Length }),
-	numberField("form", "length written in", "長さの表記：", label(" bits", " ビット"), func(v *view) int { return int(v.wireFrame.Form) }),
-	numberField("headerSize", "header of", "ヘッダーの長さ", bytesUnit, func(v *view) int { return v.wireFrame.Size() }),
+	numberField("length", "payload length", "ペイロードの長さ", bytesUnit, func(v *view) uint64 { return v.wireFrame.Length }).saying("a payload of %s", "%sのペイロード"),
+	numberField("form", "length form", "長さの表記", label(" bits", " ビット"), func(v *view) int { return int(v.wireFrame.Form) }).saying("a length in %s", "%sの長さ表記"),
+	numberField("headerSize", "header size", "ヘッダーの長さ", bytesUnit, func(v *view) int { return v.wireFrame.Size() }).saying("a header of %s", "%sのヘッダー"),
 	{name: "payload", sort: someBytes, label: label("payload", "ペイロード"), get: payload},
 	textField("text", "payload", "ペイロード", func(v *view) any {
 		if b, ok := payload(v).([]byte); ok {
@@ -175,11 +186,11 @@ var frameFields = []field{
 		_, reason := wire.ClosePayload(v.wireFrame.Payload)
 		return orNil(reason)
 	}),
-	timeField("roundTrip", "time since the ping with this payload:", "同じペイロードのpingからの時間：", func(v *view) time.Duration { return v.roundTrip }),
+	timeField("roundTrip", "ping with this payload", "同じペイロードのping", func(v *view) time.Duration { return v.roundTrip }).saying("%s after the ping with this payload", "同じペイロードのpingから%s"),
 	flagField("splitsCharacter", label("an end within a character", "文字の途中での区切り"), label("an end between characters", "文字の切れ目での区切り"), func(v *view) bool { return v.splits }),
-	listField("problems", "broken rules", "違反した規則", func(v *view) any { return problems(v.wireFrame.Problems) }),
+	listField("problems", "broken rules", "規則違反", func(v *view) any { return problems(v.wireFrame.Problems) }),
 	flagField("partial", label("incomplete", "途中まで"), label("complete", "最後まで"), func(v *view) bool { return v.wireFrame.Partial() }),
-	numberField("position", "number among the frames of its direction:", "その向きのフレームの番号：", none, func(v *view) int { return v.position }),
+	numberField("position", "number within its direction", "その向きでの番号", none, func(v *view) int { return v.position }).saying("frame number %s of its direction", "その向きで%s番目のフレーム"),
 }
 
 func opcode(v *view) any {
@@ -209,8 +220,8 @@ func problems(list []wire.Problem) any {
 }
 
 var messageFields = []field{
-	textField("dir", "direction", "向き", direction).with(directions).isAbout(),
-	textField("kind", "", "", func(v *view) any { return v.message.Opcode.String() }).with(opcodes),
+	textField("dir", "direction", "向き", direction).with(directions).saying("%s", "%s").isAbout(),
+	textField("kind", "kind", "種類", func(v *view) any { return v.message.Opcode.String() }).with(opcodes).saying("%s", "%s"),
 	numberField("size", "size", "サイズ", bytesUnit, func(v *view) uint64 { return v.message.Size }),
 	numberField("wireSize", "size on the wire", "回線上のサイズ", bytesUnit, func(v *view) uint64 { return v.message.WireSize }),
 	numberOrNil("ratio", "compression ratio", "圧縮比", none, func(v *view) any {
@@ -219,19 +230,19 @@ var messageFields = []field{
 		}
 		return float64(v.message.Size) / float64(v.message.WireSize)
 	}),
-	numberOrNil("saved", "saved", "節約した量：", bytesUnit, func(v *view) any { return float64(v.message.Size) - float64(v.message.WireSize) }),
-	numberField("fragments", "fragments:", "フラグメント", label("", " 個"), func(v *view) int { return v.message.Fragments }),
+	numberOrNil("saved", "saving", "節約", bytesUnit, func(v *view) any { return float64(v.message.Size) - float64(v.message.WireSize) }).saying("%s saved", "%sの節約"),
+	numberField("fragments", "number of fragments", "フラグメントの数", label("", " 個"), func(v *view) int { return v.message.Fragments }).saying("fragments: %s", "%sのフラグメント"),
 	flagField("compressed", label("compressed", "圧縮あり"), label("not compressed", "圧縮なし"), func(v *view) bool { return v.message.Compressed }),
 	flagField("valid", label("well formed", "正しい形"), label("not well formed", "正しくない形"), func(v *view) bool { return len(v.message.Problems) == 0 }),
-	listField("problems", "broken rules", "違反した規則", func(v *view) any { return problems(v.message.Problems) }),
-	textField("text", "the text", "テキスト", (*view).text),
-	{name: "data", sort: someBytes, label: label("the bytes", "バイト列"), get: func(v *view) any {
+	listField("problems", "broken rules", "規則違反", func(v *view) any { return problems(v.message.Problems) }),
+	textField("text", "text", "テキスト", (*view).text).saying("the text %s", "テキスト%s"),
+	{name: "data", sort: someBytes, label: label("bytes", "バイト列"), get: func(v *view) any {
 		if data := v.whole(); data != nil || v.message.Size == 0 {
 			return data
 		}
 		return nil
 	}},
-	numberOrNil("number", "the number", "数値", none, func(v *view) any {
+	numberOrNil("number", "number", "数値", none, func(v *view) any {
 		s, _ := v.text().(string)
 		if n, err := strconv.ParseFloat(strings.TrimSpace(s), 64); err == nil {
 			return n
@@ -240,32 +251,32 @@ var messageFields = []field{
 	}),
 	textField("sha256", "SHA-256", "SHA-256", func(v *view) any { return sum(v.message.SHA256) }),
 	{name: "json", sort: anything, label: label("JSON", "JSON"), get: (*view).decoded},
-	numberField("position", "number among the messages of its direction:", "その向きのメッセージの番号：", none, func(v *view) int { return v.position }),
+	numberField("position", "number within its direction", "その向きでの番号", none, func(v *view) int { return v.position }).saying("message number %s of its direction", "その向きで%s番目のメッセージ"),
 }
 
 var closeFields = []field{
-	textField("by", "closed by", "閉じた側：", func(v *view) any { return string(v.close.By) }).with(sides),
+	textField("by", "side", "閉じた側", func(v *view) any { return string(v.close.By) }).with(sides).saying("closed %s", "%s"),
 	numberField("code", "close code", "クローズコード", none, func(v *view) int { return v.close.Code }),
 	textField("reason", "reason", "クローズの理由", func(v *view) any { return orNil(v.close.Reason) }),
-	numberField("reasonBytes", "reason of", "クローズの理由の長さ", bytesUnit, func(v *view) int { return len(v.close.Reason) }),
+	numberField("reasonBytes", "length of the reason", "理由の長さ", bytesUnit, func(v *view) int { return len(v.close.Reason) }).saying("a reason of %s", "%sの理由"),
 	flagField("complete", label("answered by the other side", "相手の応答あり"), label("not answered by the other side", "相手の応答なし"), func(v *view) bool { return v.close.Complete }),
 }
 
 var tcpFields = []field{
-	textField("by", "ended by", "終えた側：", func(v *view) any { return string(v.end.By) }).with(sides),
-	textField("how", "end:", "終わり方：", func(v *view) any { return string(v.end.How) }),
-	numberField("open", "connections still open:", "残りのコネクション：", label("", " 本"), func(v *view) int { return v.open }),
-	numberField("bytes.c2s", "sent by the client:", "クライアントが送った量：", bytesUnit, func(v *view) uint64 { return v.end.Bytes[wire.ToServer] }),
-	numberField("bytes.s2c", "sent by the server:", "サーバーが送った量：", bytesUnit, func(v *view) uint64 { return v.end.Bytes[wire.ToClient] }),
+	textField("by", "side", "終えた側", func(v *view) any { return string(v.end.By) }).with(sides).saying("ended %s", "%s"),
+	textField("how", "end", "終わり方", func(v *view) any { return string(v.end.How) }).with(endings).saying("%s", "%sによる終わり"),
+	numberField("open", "number of open connections", "残りのコネクションの数", label("", " 本"), func(v *view) int { return v.open }).saying("connections still open: %s", "残り%sのコネクション"),
+	numberField("bytes.c2s", "bytes from the client", "クライアントからの量", bytesUnit, func(v *view) uint64 { return v.end.Bytes[wire.ToServer] }).saying("%s from the client", "クライアントから%s"),
+	numberField("bytes.s2c", "bytes from the server", "サーバーからの量", bytesUnit, func(v *view) uint64 { return v.end.Bytes[wire.ToClient] }).saying("%s from the server", "サーバーから%s"),
 }
 
 var gqlFields = []field{
-	textField("dir", "direction", "向き", direction).with(directions).isAbout(),
-	textField("type", "type", "type", func(v *view) any { return v.gql.Type }).isAbout(),
+	textField("dir", "direction", "向き", direction).with(directions).saying("%s", "%s").isAbout(),
+	textField("type", "type", "type", func(v *view) any { return v.gql.Type }).saying("type %s", "typeが%s").isAbout(),
 	textField("protocol", "subprotocol", "サブプロトコル", func(v *view) any { return v.chosen }),
-	textField("id", "id", "id", func(v *view) any { return orNil(v.gql.ID) }),
+	textField("id", "id", "id", func(v *view) any { return orNil(v.gql.ID) }).saying("id %s", "idが%s"),
 	flagField("known", label("a type of the subprotocol", "サブプロトコルにあるtype"), label("not a type of the subprotocol", "サブプロトコルにないtype"), func(v *view) bool { return v.gql.Known }),
-	textField("operation", "operation:", "操作の種類：", func(v *view) any {
+	textField("operation", "operation", "操作", func(v *view) any {
 		if o := v.parsedOperation(); o != nil {
 			return string(o.Operation)
 		}
@@ -277,11 +288,11 @@ var gqlFields = []field{
 }
 
 var mqttFields = []field{
-	textField("dir", "direction", "向き", direction).with(directions).isAbout(),
-	textField("packet", "packet", "パケット：", func(v *view) any { return v.mqtt.Type.String() }).isAbout(),
+	textField("dir", "direction", "向き", direction).with(directions).saying("%s", "%s").isAbout(),
+	textField("packet", "packet", "パケット", func(v *view) any { return v.mqtt.Type.String() }).isAbout(),
 	numberOrNil("packetId", "packet id", "パケットID", none, func(v *view) any { return zeroIsNil(v.mqtt.PacketID) }),
 	textField("topic", "topic", "トピック", func(v *view) any { return orNil(v.mqtt.Topic) }),
-	numberField("qos", "QoS", "QoS", none, func(v *view) byte { return v.mqtt.QoS }),
+	numberField("qos", "QoS", "QoS", none, func(v *view) byte { return v.mqtt.QoS }).saying("QoS %s", "QoS %s"),
 	flagField("dup", label("DUP 1", "DUP 1"), label("DUP 0", "DUP 0"), func(v *view) bool { return v.mqtt.DUP }),
 	flagField("retain", label("RETAIN 1", "RETAIN 1"), label("RETAIN 0", "RETAIN 0"), func(v *view) bool { return v.mqtt.Retain }),
 	numberField("payloadLength", "payload of", "ペイロードの長さ", bytesUnit, func(v *view) int { return v.mqtt.PayloadLength }),
@@ -339,7 +350,7 @@ func willing(get func(*wire.Will) any) func(*view) any {
 
 var connFields = []field{
 	numberField("conn", "connection", "コネクション", none, func(v *view) uint64 { return v.conn }),
-	timeField("age", "time since the connection opened:", "コネクションが開いてからの時間：", func(v *view) time.Duration { return v.age }),
+	timeField("age", "age of the connection", "接続開始からの時間", func(v *view) time.Duration { return v.age }).saying("%s after the connection opened", "接続開始から%s"),
 }
 
 // kind is a kind of event: its fields, those that take a parameter behind their
@@ -386,27 +397,29 @@ func (k kind) names() string {
 
 func requestHeader(name string) (field, bool) {
 	quoted := "`" + name + "`"
-	return textField("", quoted, quoted, func(v *view) any { return header(v.request.Header, name) }), wire.IsToken(name)
+	return textField("", quoted, quoted, func(v *view) any { return header(v.request.Header, name) }).saying(quoted+" %s", quoted+"が%s"), wire.IsToken(name)
 }
 
 func answeredHeader(name string) (field, bool) {
-	return textField("", "`"+name+"` in the answer", "応答の`"+name+"`", func(v *view) any { return header(v.response.Header, name) }), wire.IsToken(name)
+	en, ja := "`"+name+"` in the answer", "応答の`"+name+"`"
+	return textField("", en, ja, func(v *view) any { return header(v.response.Header, name) }).saying(en+" %s", ja+"が%s"), wire.IsToken(name)
 }
 
 func query(name string) (field, bool) {
-	return textField("", "URL parameter `"+name+"`", "URLパラメーター`"+name+"`", func(v *view) any {
+	en, ja := "URL parameter `"+name+"`", "URLパラメーター`"+name+"`"
+	return textField("", en, ja, func(v *view) any {
 		if !v.url().Query().Has(name) {
 			return nil
 		}
 		return v.url().Query().Get(name)
-	}), true
+	}).saying(en+" %s", ja+"が%s"), true
 }
 
 // path makes a family of what stands in a JSON value.
 func jsonPath(get func(*view) any) func(string) (field, bool) {
 	return func(path string) (field, bool) {
 		quoted := "`" + path + "`"
-		return field{sort: anything, label: label(quoted, quoted), get: func(v *view) any { return at(get(v), path) }}, true
+		return field{sort: anything, label: label(quoted, quoted), phrase: label(quoted+" %s", quoted+"が%s"), get: func(v *view) any { return at(get(v), path) }}, true
 	}
 }
 
@@ -435,7 +448,7 @@ var requestFamilies = map[string]func(string) (field, bool){"header.": requestHe
 
 var kinds = map[string]kind{
 	"http.request": kindOf("request", "リクエスト", requestFamilies, requestFields, connFields[:1]),
-	"open":         kindOf("opened connection", "開いたコネクション", requestFamilies, requestFields, openFields, connFields),
+	"open":         kindOf("new connection", "新しいコネクション", requestFamilies, requestFields, openFields, connFields),
 	"frame":        kindOf("frame", "フレーム", nil, frameFields, connFields),
 	"message": kindOf("message", "メッセージ", map[string]func(string) (field, bool){
 		"json.": jsonPath((*view).decoded),
@@ -453,9 +466,9 @@ var kinds = map[string]kind{
 	}, gqlFields, connFields),
 	"mqtt": kindOf("MQTT packet", "MQTTパケット", nil, mqttFields, connFields),
 	"bridge": kindOf("bridge event", "ブリッジの動作", values(func(v *view) map[string]any { return v.bridge.Value }), []field{
-		textField("source", "source", "ブローカー：", func(v *view) any { return v.bridge.Source }).isAbout(),
+		textField("source", "source", "ブローカー", func(v *view) any { return v.bridge.Source }).isAbout(),
 		textField("name", "name", "名前", func(v *view) any { return v.bridge.Name }),
-		textField("what", "", "", func(v *view) any { return v.bridge.What }).with(map[string]Text{
+		textField("what", "outcome", "結果", func(v *view) any { return v.bridge.What }).saying("%s", "%s").with(map[string]Text{
 			"delivered": label("delivered", "配信"), "dropped": label("dropped", "破棄"),
 		}),
 	}),
@@ -463,7 +476,7 @@ var kinds = map[string]kind{
 		"value.": jsonPath(func(v *view) any { return v.answer.Value }),
 	}, []field{
 		textField("name", "answer", "回答", func(v *view) any { return v.answer.Name }).isAbout(),
-		{name: "value", sort: anything, label: label("", ""), get: func(v *view) any { return v.answer.Value }},
+		{name: "value", sort: anything, label: label("value", "値"), phrase: label("%s", "%s"), get: func(v *view) any { return v.answer.Value }},
 	}),
 	"probe": kindOf("result of the probe", "プローブの結果", values(func(v *view) map[string]any { return v.probe.Value }), []field{
 		textField("case", "case", "検査", func(v *view) any { return v.probe.Case }).isAbout(),

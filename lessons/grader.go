@@ -207,14 +207,17 @@ func (g *Grader) Feed(e Event) []Verdict {
 	if e.At.Before(g.now) {
 		e.At = g.now
 	}
-	g.seq, g.now = e.Seq, e.At
-	maps.Copy(g.env.facts, e.Facts)
 	changed := make(map[*grading]bool)
-	for _, s := range g.steps { // whose time is over
-		if s.waits && g.solve(s, nil) {
-			changed[s] = true
+	for end := g.Next(); !end.IsZero() && !end.After(e.At); end = g.Next() {
+		g.now = end // so that it is all the same whether the host fed this moment
+		for _, s := range g.steps {
+			if s.waits && g.solve(s, nil, nil) {
+				changed[s] = true
+			}
 		}
 	}
+	g.seq, g.now = e.Seq, e.At
+	maps.Copy(g.env.facts, e.Facts)
 	var misses []*found
 	ticked := false
 	for _, v := range g.history.add(&e) {
@@ -223,7 +226,7 @@ func (g *Grader) Feed(e Event) []Verdict {
 				continue
 			}
 			fits, miss := g.offer(s, v)
-			if len(fits) > 0 && g.solve(s, v) {
+			if g.solve(s, v, fits) {
 				changed[s], ticked = true, true
 				continue
 			}
@@ -387,6 +390,8 @@ const maxChecks = 20_000
 type search struct {
 	g      *Grader
 	alt    *grade
+	fixed  int                   // the number of the pattern that is bound to new
+	new    *candidate            // nil: none is
 	bound  map[string]*candidate // patterns by name, and ticked steps
 	chosen []*candidate
 	end    time.Time // when the last time of never was over
@@ -404,38 +409,51 @@ func (s *search) env() *env {
 	return &e
 }
 
-// solve ticks the step if the events that are remembered suffice.
-func (g *Grader) solve(s *grading, v *view) bool {
-	for i := range s.alts {
-		search := g.search(&s.alts[i])
-		if !search.from(0, search.env()) {
-			continue
-		}
-		last := search.chosen[0]
-		tick := &Tick{}
-		for _, c := range search.chosen {
-			tick.Events = append(tick.Events, c.place)
-			if c.n > last.n {
-				last = c
+// solve ticks the step if the events that are remembered suffice: with one that
+// has just come, or, if v is nil, because a time is over.
+func (g *Grader) solve(s *grading, v *view, fits []fit) bool {
+	if v == nil {
+		for i := range s.alts {
+			if search := g.search(&s.alts[i]); search.from(0, search.env()) {
+				g.tick(s, search, g.history.n)
+				return true
 			}
 		}
-		if tick.At = last.at; search.end.After(tick.At) {
-			tick.At = search.end
+	}
+	for _, f := range fits {
+		if f.never {
+			continue
 		}
-		tick.Because = s.step.Because
-		if tick.Because == none {
-			tick.Because = because(last)
+		search := g.search(f.alt)
+		search.fixed, search.new = f.i, f.c
+		if search.from(0, search.env()) {
+			g.tick(s, search, v.n)
+			return true
 		}
-		n := g.history.n
-		if v != nil {
-			n = v.n
-		}
-		g.ticks[s.step.ID] = &candidate{n: n, began: last.began, at: tick.At, place: last.place, name: last.name}
-		s.out = Verdict{Step: s.step.ID, State: Ticked, Tick: tick}
-		s.alts, s.waits = nil, false
-		return true
 	}
 	return false
+}
+
+// tick ticks a step with what a search has found; n is the number of the last view.
+func (g *Grader) tick(s *grading, search *search, n uint64) {
+	last := search.chosen[0]
+	tick := &Tick{}
+	for _, c := range search.chosen {
+		tick.Events = append(tick.Events, c.place)
+		if c.n > last.n {
+			last = c
+		}
+	}
+	if tick.At = last.at; search.end.After(tick.At) {
+		tick.At = search.end
+	}
+	tick.Because = s.step.Because
+	if tick.Because == none {
+		tick.Because = because(last)
+	}
+	g.ticks[s.step.ID] = &candidate{n: n, began: last.began, at: tick.At, place: last.place, name: last.name}
+	s.out = Verdict{Step: s.step.ID, State: Ticked, Tick: tick}
+	s.alts, s.waits = nil, false
 }
 
 // from binds the patterns from number i on.
@@ -468,6 +486,10 @@ func (s *search) from(i int, e *env) bool {
 func (s *search) choices(i int, p *pattern, e *env) iter.Seq[*candidate] {
 	return func(yield func(*candidate) bool) {
 		list := s.alt.seen[i].list
+		fixed := s.new != nil && i == s.fixed
+		if fixed && p.atLeast == 0 {
+			list = []*candidate{s.new}
+		}
 		if p.atLeast == 0 {
 			for _, c := range slices.Backward(list) {
 				if s.related(p, c, e) && !yield(c) {
@@ -477,7 +499,7 @@ func (s *search) choices(i int, p *pattern, e *env) iter.Seq[*candidate] {
 			return
 		}
 		for _, row := range slices.Backward(s.rows(p, list, e)) {
-			if row.length() >= p.atLeast && len(row.failing(p, e)) == 0 && !yield(row.last()) {
+			if row.length() >= p.atLeast && (!fixed || row.last() == s.new) && len(row.failing(p, e)) == 0 && !yield(row.last()) {
 				return
 			}
 		}

@@ -114,7 +114,11 @@ func (p *jsonParser) token() (json.Token, offset, error) {
 		return t, at, nil
 	}
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		return nil, 0, faultf(offset(max(syntax.Offset-1, 0)), "this is not JSON: %v", err)
+		place := syntax.Offset
+		if place != p.in.InputOffset() {
+			place-- // within a value it counts the byte that is wrong, between two it does not
+		}
+		return nil, 0, faultf(offset(max(place, 0)), "this is not JSON: %v", err)
 	}
 	return nil, 0, faultf(offset(len(p.text)), "the JSON ends too early")
 }

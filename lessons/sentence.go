@@ -2,6 +2,7 @@ package lessons
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -130,6 +131,9 @@ func digits(v float64) string {
 	if v == float64(int64(v)) {
 		return strconv.FormatInt(int64(v), 10)
 	}
+	if math.Abs(v) < 0.01 || math.IsNaN(v) {
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	}
 	return strings.TrimRight(strings.TrimRight(strconv.FormatFloat(v, 'f', 2, 64), "0"), ".")
 }
 
@@ -138,21 +142,12 @@ func seconds(d time.Duration) Text {
 	return Text{s + " s", s + " 秒"}
 }
 
-// labelled puts a field's label before a value.
+// labelled puts a value into the field's phrase, or behind its label.
 func (f field) labelled(t Text) Text {
-	if f.label == none {
-		return t
+	if f.phrase != none {
+		return Text{strings.ReplaceAll(f.phrase.EN, "%s", t.EN), strings.ReplaceAll(f.phrase.JA, "%s", t.JA)}
 	}
 	return Text{f.label.EN + " " + t.EN, f.label.JA + t.JA}
-}
-
-// noun is the field's label where something has to stand.
-func (f field) noun() Text {
-	t := Text{strings.TrimSuffix(f.label.EN, ":"), strings.TrimSuffix(f.label.JA, "：")}
-	if t == none {
-		return Text{"value", "値"}
-	}
-	return t
 }
 
 // saw says what the field was.
@@ -163,8 +158,8 @@ func (f field) saw(value any) Text {
 		}
 		return f.no
 	}
-	if value == nil {
-		n := f.noun()
+	if list, ok := value.([]any); value == nil || ok && len(list) == 0 {
+		n := f.label
 		if f.sort == aBool {
 			n = f.yes
 		}
@@ -175,7 +170,7 @@ func (f field) saw(value any) Text {
 
 // wanted says what t asks of f.
 func (t *test) wanted(f field, e *env) Text {
-	n := f.noun()
+	n := f.label
 	or := func(values []any) Text {
 		var en, ja []string
 		for _, v := range values {
@@ -202,10 +197,13 @@ func (t *test) wanted(f field, e *env) Text {
 		if !t.yes {
 			return f.saw(nil)
 		}
+		if !strings.HasSuffix(n.EN, "s") && !strings.HasPrefix(n.EN, "`") {
+			n.EN = "a " + n.EN
+		}
 		return Text{n.EN, n.JA + "あり"}
 	case "matches":
 		q := shown(t.values[0].(string))
-		return Text{n.EN + " that matches `" + q + "`", "`" + q + "`に合う" + n.JA}
+		return Text{n.EN + " matching `" + q + "`", "`" + q + "`に合う" + n.JA}
 	case "contains", "token", "has":
 		q := or(t.values)
 		if t.op == "has" {
@@ -219,7 +217,7 @@ func (t *test) wanted(f field, e *env) Text {
 		return f.labelled(f.quote(t.values[0]))
 	case "startsHex":
 		q := f.quote(t.values[0])
-		return Text{n.EN + " that starts with " + q.EN, q.JA + "で始まる" + n.JA}
+		return Text{n.EN + " starting with " + q.EN, q.JA + "で始まる" + n.JA}
 	case "nonce":
 		word := "`" + shown(e.nonce) + "`"
 		if t.yes {
@@ -229,7 +227,7 @@ func (t *test) wanted(f field, e *env) Text {
 	case "fact":
 		if t.wrong > 0 {
 			wrong := strconv.Itoa(t.wrong)
-			return Text{"what the server knows, with at most " + wrong + " places wrong", "サーバーが知っている答え(間違いは" + wrong + " か所まで)"}
+			return Text{"what the server knows, with at most " + wrong + " wrong", "サーバーが知っている答え(間違いは" + wrong + " か所まで)"}
 		}
 		return Text{"the " + n.EN + " that the server knows", "サーバーが知っている" + n.JA}
 	case "near":
@@ -268,9 +266,18 @@ func bounds(f field, from, to any) Text {
 	case to == nil:
 		return Text{"at least " + low.EN, low.JA + "以上"}
 	case from == nil:
+		if _, ok := to.(time.Duration); ok {
+			return Text{"at most " + high.EN, high.JA + "以内"}
+		}
 		return Text{"at most " + high.EN, high.JA + "以下"}
 	}
-	return Text{low.EN + " to " + high.EN, low.JA + "から" + high.JA}
+	bare := f
+	bare.unit = none
+	low = bare.quote(from)
+	if d, ok := from.(time.Duration); ok {
+		low = field{}.quote(d.Seconds())
+	}
+	return Text{low.EN + " to " + high.EN, low.JA + "〜" + high.JA}
 }
 
 // difference is what was seen and what was wanted in its place.
@@ -419,13 +426,14 @@ func (g *Grader) offence(f fit) (difference, bool) {
 			}
 			label := kinds[p.on].label
 			gap := seconds(f.c.at.Sub(from.at))
+			other := from.nameFrom(f.c)
 			d := difference{
-				Text{"a " + label.EN + " " + gap.EN + " after " + from.name.EN, from.name.JA + "から" + gap.JA + "後の" + label.JA},
-				Text{"none of that before the end", "最後までこれがないこと"},
+				Text{gap.EN + " after " + other.EN, other.JA + "の" + gap.JA + "後"},
+				Text{"no such " + label.EN + " meanwhile", "そのあと、このような" + label.JA + "がないこと"},
 			}
 			if p.hold > 0 {
 				hold := seconds(p.hold)
-				d.wanted = Text{"none of that for " + hold.EN, hold.JA + "間これがないこと"}
+				d.wanted = Text{"no " + label.EN + " for " + hold.EN, hold.JA + "間、" + label.JA + "がないこと"}
 			}
 			return d, true
 		}
@@ -435,11 +443,11 @@ func (g *Grader) offence(f fit) (difference, bool) {
 
 // before is the difference of an event that comes too early.
 func (a *grade) before(name string, e *env) difference {
-	d := difference{Text{"nothing before it that counts", "その前にあるはずの出来事がない状態"}, Text{"step " + name + " first", "先に課題" + name}}
+	d := difference{Text{"too early", "早すぎるタイミング"}, Text{"step " + name + " first", "先に課題" + name}}
 	for _, p := range a.want {
 		if p.as == name {
 			label := kinds[p.on].label
-			d.wanted = Text{"before it: " + label.EN, "その前に" + label.JA}
+			d.wanted = Text{label.EN, "その前の" + label.JA}
 			var en, ja []string
 			for _, c := range p.where {
 				for i := range c.tests {
@@ -451,6 +459,7 @@ func (a *grade) before(name string, e *env) difference {
 				d.wanted.EN += " (" + strings.Join(en, ", ") + ")"
 				d.wanted.JA += "(" + strings.Join(ja, "、") + ")"
 			}
+			d.wanted.EN += " before it"
 		}
 	}
 	return d
@@ -464,12 +473,15 @@ func (r relation) difference(p *pattern, c *candidate, e *env) difference {
 	case "within":
 		gap := seconds(c.at.Sub(r.to.at))
 		wanted := bounds(field{sort: aTime}, p.window.from, p.window.to)
+		if p.window.from != nil {
+			wanted.JA += "あと"
+		}
 		return difference{
 			Text{gap.EN + " after " + other.EN, other.JA + "の" + gap.JA + "後"},
-			Text{wanted.EN + " after it", wanted.JA + "あと"},
+			Text{wanted.EN + " after it", wanted.JA},
 		}
 	case "sameConn":
-		return difference{Text{"on connection " + conn, "別のコネクション" + conn}, Text{"the connection of " + other.EN, other.JA + "と同じコネクション"}}
+		return difference{Text{"another connection", "別のコネクション"}, Text{"that of " + other.EN, other.JA + "と同じコネクション"}}
 	case "newConn":
 		return difference{Text{"on connection " + conn + ", which was open already", "前から開いていたコネクション" + conn}, Text{"a connection opened after " + other.EN, other.JA + "より後に開いたコネクション"}}
 	}
@@ -499,18 +511,22 @@ func (s *search) rowDifference(f fit, p *pattern) (difference, bool) {
 	r := rows[i]
 	if n := r.length(); n < p.atLeast {
 		saw, wanted := strconv.Itoa(n), strconv.Itoa(p.atLeast)
-		return difference{Text{"number " + saw + " in the row", "条件に合う" + saw + " 件目"}, Text{wanted + " in a row", "続けて" + wanted + " 件"}}, true
+		d := difference{Text{saw + " so far", "ここまでで" + saw + " 件"}, Text{wanted + " in a row", "続けて" + wanted + " 件"}}
+		if p.oneConn {
+			d.wanted = Text{d.wanted.EN + " on one connection", "1本のコネクションで" + d.wanted.JA}
+		}
+		return d, true
 	}
 	for _, c := range r.failing(p, e) {
 		if c.of == "span" {
 			span := seconds(r.last().at.Sub(r.events[0].at))
 			wanted := bounds(field{sort: aTime}, p.span.from, p.span.to)
-			return difference{Text{span.EN + " from the first of them to the last", "最初から最後まで" + span.JA}, wanted}, true
+			return difference{Text{span.EN + " from the first of them to the last", "最初から最後までが" + span.JA}, wanted}, true
 		}
-		word := map[string]Text{"smallest": label("smallest ", "最小の"), "largest": label("largest ", "最大の"), "total": label("total ", "合計の")}[c.of]
+		word := map[string]Text{"smallest": label(" (the smallest)", "(最小値)"), "largest": label(" (the largest)", "(最大値)"), "total": label(" (in total)", "(合計)")}[c.of]
 		value := r.over(c)
 		saw, wanted := c.field.saw(value), c.condition.failing(value, e).wanted(c.field, e)
-		return difference{Text{word.EN + saw.EN, word.JA + saw.JA}, Text{word.EN + wanted.EN, word.JA + wanted.JA}}, true
+		return difference{Text{saw.EN + word.EN, saw.JA + word.JA}, Text{wanted.EN + word.EN, wanted.JA + word.JA}}, true
 	}
 	return difference{}, false
 }
@@ -519,7 +535,7 @@ var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
 
 // fill puts what was seen into the lesson's own words.
 func (s *SaidMiss) fill(v *view) Text {
-	put := func(text string) string {
+	put := func(text string, in func(Text) string) string {
 		return placeholder.ReplaceAllStringFunc(text, func(name string) string {
 			name = name[1 : len(name)-1]
 			if name == "frame" {
@@ -532,9 +548,12 @@ func (s *SaidMiss) fill(v *view) Text {
 			case string:
 				return shown(value)
 			default:
-				return strings.Trim(f.quote(value).EN, "`")
+				return strings.Trim(in(f.quote(value)), "`")
 			}
 		})
 	}
-	return Text{put(s.Say.EN), put(s.Say.JA)}
+	return Text{
+		put(s.Say.EN, func(t Text) string { return t.EN }),
+		put(s.Say.JA, func(t Text) string { return t.JA }),
+	}
 }
