@@ -61,13 +61,13 @@ test-web: web/node_modules/.package-lock.json ## Check the pages' sources
 	cd web && npm run check
 
 .PHONY: test-clients
-test-clients: bin/sluice $(patsubst %,clients/%/node_modules/.package-lock.json,node http graphql-ws-resume) ## Run graphql-ws, Apollo, urql and others against the gateway
+test-clients: bin/sluice bin/course $(patsubst %,clients/%/node_modules/.package-lock.json,node http graphql-ws-resume) ## Run graphql-ws, Apollo, urql and others against the gateway
 	cd clients/node && npm test
 	cd clients/http && npm test
 	cd clients/graphql-ws-resume && npm test
 
 .PHONY: test-browser
-test-browser: build bin/stock $(patsubst %,%/node_modules/.package-lock.json,clients/browser examples/nothing-lost) ## Run the pages in Chromium against the gateway
+test-browser: build bin/stock bin/course $(patsubst %,%/node_modules/.package-lock.json,clients/browser examples/nothing-lost) ## Run the pages in Chromium against the gateway
 	cd clients/browser && npm test
 	cd examples/nothing-lost && npm test
 
@@ -95,6 +95,10 @@ show-nothing-lost: bin/sluice bin/stock examples/nothing-lost/node_modules/.pack
 .PHONY: bin/stock
 bin/stock:
 	$(GO) build -o $@ ./examples/nothing-lost/stock
+
+.PHONY: bin/course
+bin/course:
+	$(GO) build -o $@ ./clients/course
 
 .PHONY: bench
 bench: bin/sluice ## Measure against other servers, in three minutes (Linux)

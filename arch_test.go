@@ -34,15 +34,23 @@ var arrows = map[string][]string{
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms"},
-	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms"},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms"},
+	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/rooms", "labs", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "lessons", "lessons/content", "server/gqlws"},
 
-	"labs": {"internal/wire"},
+	"labs":          {"internal/wire"},
+	"labs/course":   {"internal/wire", "labs", "labs/mock"},
+	"labs/mock":     {"internal/wire", "labs"},
+	"labs/chaos":    {"internal/wire", "labs"},
+	"labs/load":     {"internal/live", "labs"},
+	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
+
+	"lessons/content": {},
+	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
 
 	"lessons": {"internal/eventlog", "internal/live", "internal/wire"},
 
@@ -57,7 +65,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "server", "server/gqlws", "web",
 	},
 }
 

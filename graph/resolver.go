@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/sessions"
 )
 
 //go:generate sh -c "cd .. && go run github.com/99designs/gqlgen generate"
@@ -24,6 +25,9 @@ type Resolver struct {
 	Redis        Channels
 	Cursors      Cursors // of Redis streams
 	Rooms        *rooms.Rooms
+	Labs         *sessions.Sessions
+	Serves       func(server string) bool // whether the gateway has a practice server by that name
+	CoursePorts  map[string]string        // the servers' own URLs, as far as they were opened
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are
 	Stats        func() model.GatewayStats // what the gateway has to do

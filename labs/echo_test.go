@@ -184,7 +184,7 @@ func TestEchoRefusesTextAtItsFirstBadByte(t *testing.T) {
 }
 
 func TestEchoHoldsMessagesToTheirLimit(t *testing.T) {
-	l := startEcho(t, EchoConfig{MessageBytes: 1000, MaxMessageBytes: 16 << 20})
+	l := startEcho(t, EchoConfig{DoorConfig: DoorConfig{MessageBytes: 1000}, MaxMessageBytes: 16 << 20})
 	huge := text("")
 	huge.Form, huge.Length = wire.Length64, 1<<62
 	for name, c := range map[string]struct {
@@ -254,7 +254,7 @@ func TestEchoAgreesOnCompressionWhereAsked(t *testing.T) {
 }
 
 func TestEchoOfCompressedMessages(t *testing.T) {
-	l := startEcho(t, EchoConfig{MessageBytes: 200_000})
+	l := startEcho(t, EchoConfig{DoorConfig: DoorConfig{MessageBytes: 200_000}})
 	hello := frame(true, wire.Text, "\xf2\x48\xcd\xc9\xc9\x07\x00") // RFC 7692, section 7.2.3.1
 	hello.RSV1 = true
 	rsv1 := func(f wire.Frame) wire.Frame {
@@ -294,7 +294,7 @@ func TestEchoOfCompressedMessages(t *testing.T) {
 // Messages of many sizes go there and back through another implementation of
 // compression than the server's own, and what inflates to too much is refused.
 func TestEchoOfCompressedMessagesOfManySizes(t *testing.T) {
-	l := startEcho(t, EchoConfig{MessageBytes: 200_000})
+	l := startEcho(t, EchoConfig{DoorConfig: DoorConfig{MessageBytes: 200_000}})
 	dialer := websocket.Dialer{EnableCompression: true}
 	conn, _, err := dialer.Dial("ws"+strings.TrimPrefix(l.URL, "http")+"/?deflate=1", nil)
 	if err != nil {
@@ -430,7 +430,7 @@ func TestEchoPingsAndDropsWhoDoesNotAnswer(t *testing.T) {
 }
 
 func TestEchoDropsWhoDoesNotRead(t *testing.T) {
-	l := startEcho(t, EchoConfig{WriteDeadline: 50 * time.Millisecond})
+	l := startEcho(t, EchoConfig{DoorConfig: DoorConfig{WriteDeadline: 50 * time.Millisecond}})
 	client := open(t, l, "/", "")
 	message := encode(frame(true, wire.Binary, repeat("a", 1<<20)))
 	for {

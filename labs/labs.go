@@ -1,12 +1,14 @@
 // Package labs holds the practice servers: servers to learn WebSocket with, and
-// to test clients against. Each is an http.Handler in a file of its own.
+// to test clients against. Each is an http.Handler; those with a vocabulary of
+// their own are packages below.
 //
-// They keep to the protocol more strictly than the library below them, and say
-// what they have against a client in the reason of the Close frame or in the
-// answer to the handshake. A connection has two goroutines, its handler's, which
-// reads and writes, and one that pings. It holds one message of bounded size;
-// nothing waits in a queue: who does not read is not read from. Every read and
-// write has a deadline. Shutdown ends a server's connections and waits for them.
+// A Door opens their sockets. It keeps to the protocol more strictly than the
+// library below it, and says what it has against a client in the reason of the
+// Close frame or in the answer to the handshake. A connection has two
+// goroutines, its handler's, which reads, and one that pings. It holds one
+// message of bounded size; nothing waits in a queue: who does not read is not
+// read from. Every read and write has a deadline. Shutdown ends a server's
+// connections and waits for them.
 //
 // They know no sessions and record nothing: wire.Transcript taps them from
 // outside.

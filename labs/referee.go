@@ -31,10 +31,10 @@ type referee struct {
 	buf     [4096]byte
 }
 
-// foul is the end of a connection by the client's fault.
-type foul struct{ wire.Problem }
+// Foul is the end of a connection by the client's fault.
+type Foul struct{ wire.Problem } //nolint:errname // the field's word
 
-func (f *foul) Error() string { return f.String() }
+func (f *Foul) Error() string { return f.String() }
 
 // Read implements net.Conn.
 func (r *referee) Read(b []byte) (int, error) {
@@ -60,7 +60,7 @@ func (r *referee) judge(chunk []byte) {
 			problems = r.measure(part)
 		}
 		if len(problems) > 0 {
-			r.err = &foul{problems[0]}
+			r.err = &Foul{problems[0]}
 			break
 		}
 		if part.Header.Opcode == wire.Close {

@@ -84,15 +84,22 @@ func isLoopbackName(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// guard refuses what Access does not allow, telling count the code, and answers
-// preflights.
-func (a *Access) guard(next http.Handler, count func(code string)) http.Handler {
+// guardHost refuses to be called by other names, telling count the code.
+func (a *Access) guardHost(next http.Handler, count func(code string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !a.AllowHost(r) {
 			count("HOST_FORBIDDEN")
 			refuse(w, http.StatusForbidden, "HOST_FORBIDDEN", fmt.Sprintf("This gateway does not answer to the name %q. Start it with --host to allow it.", r.Host))
 			return
 		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// guard refuses what Access does not allow, telling count the code, and answers
+// preflights.
+func (a *Access) guard(next http.Handler, count func(code string)) http.Handler {
+	return a.guardHost(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !a.AllowOrigin(r) {
 			count("ORIGIN_FORBIDDEN")
 			refuse(w, http.StatusForbidden, "ORIGIN_FORBIDDEN", fmt.Sprintf("Pages of %q may not use this gateway. Start it with --origin to allow them.", r.Header.Get("Origin")))
@@ -111,5 +118,5 @@ func (a *Access) guard(next http.Handler, count func(code string)) http.Handler 
 			}
 		}
 		next.ServeHTTP(w, r)
-	})
+	}), count)
 }

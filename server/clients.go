@@ -16,10 +16,10 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"golang.org/x/time/rate"
-)
 
-// clientKey is the context key of the client's address.
-type clientKey struct{}
+	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/labs/sessions"
+)
 
 // clients knows each client by its address: how many streams it holds open and
 // how fast it publishes.
@@ -44,17 +44,25 @@ func newClients(l Limits, proxies []netip.Prefix) *clients {
 	}
 }
 
-// identify puts the client's address into the context of a request.
+// identify puts into the context of a request who made it.
 func (c *clients) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, c.address(r))))
+		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host}
+		if r.TLS != nil || c.trusted(parseAddress(r.RemoteAddr)) && r.Header.Get("X-Forwarded-Proto") == "https" {
+			client.Base = "wss://" + r.Host
+		}
+		next.ServeHTTP(w, r.WithContext(graph.WithClient(r.Context(), client)))
 	})
 }
 
-// onlyClient returns a context with nothing of a request but the client's
-// address.
+// onlyClient returns a context with nothing of a request but who made it, and
+// through which lab session.
 func onlyClient(r *http.Request) context.Context {
-	return context.WithValue(context.Background(), clientKey{}, r.Context().Value(clientKey{}))
+	ctx := graph.WithClient(context.Background(), graph.ClientOf(r.Context()))
+	if lab := sessions.From(r.Context()); lab != nil {
+		ctx = sessions.With(ctx, lab)
+	}
+	return ctx
 }
 
 // address is the peer's, or behind trusted proxies the last one in
@@ -96,7 +104,7 @@ func parseAddress(s string) netip.Addr {
 // admit takes a place for a stream (a WebSocket or an SSE response), or says
 // which limit stands against it. release gives it back and may be called once.
 func (c *clients) admit(r *http.Request) (release func(), refusal string) {
-	addr, _ := r.Context().Value(clientKey{}).(netip.Addr)
+	addr := graph.ClientOf(r.Context()).Address
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -121,7 +129,7 @@ func (c *clients) leave(addr netip.Addr) {
 
 // mayPublish takes n tokens of the client's.
 func (c *clients) mayPublish(ctx context.Context, n int) bool {
-	addr, _ := ctx.Value(clientKey{}).(netip.Addr)
+	addr := graph.ClientOf(ctx).Address
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	limiter, ok := c.limiters.Get(ctx, addr.String())

@@ -4,7 +4,8 @@
 //	                     events; WebSocket, both subprotocols
 //	/graphiql            an IDE page that speaks graphql-transport-ws
 //	/playground          an IDE page that speaks the legacy graphql-ws
-//	/echo                the echo server to practise with; a WebSocket on / is one, too
+//	/echo …              practice servers; a WebSocket on / is an echo server, too
+//	/lab/<id>/…          the practice servers of a lab session, and /graphql, watched
 //	/healthz  /readyz    alive (looks at nothing else); ready (brokers, not draining)
 //	/                    what this is
 //
@@ -24,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"time"
@@ -37,7 +39,12 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
 	"github.com/sluice-gateway/sluice/graph/generated"
+	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/course"
+	"github.com/sluice-gateway/sluice/labs/mock"
+	"github.com/sluice-gateway/sluice/labs/sessions"
+	"github.com/sluice-gateway/sluice/lessons/content"
 	"github.com/sluice-gateway/sluice/server/gqlws"
 )
 
@@ -50,6 +57,7 @@ type Config struct {
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	Upstreams     func() int     // how many topics brokers send; nil: not known
 	Introspection bool
+	Load          bool         // whether there are load servers
 	Pages         http.Handler // the site and the IDE pages; nil: none
 }
 
@@ -63,6 +71,11 @@ type Limits struct {
 	Document    DocumentLimits
 	WebSocket   gqlws.Config // its limits alone
 	EchoBytes   int64        // of a message to the echo server [1 MiB]
+
+	LabBytes                           int64         // of a message to a lab session [128 KiB]
+	LabConnections, LabRate            int           // of one lab session [4, 100 messages a second]
+	LabLife                            time.Duration // of one that is not used [30 min]
+	LabSessions, LabSessionsPerAddress int           // at once [500, 20]
 
 	Connections           int // open streams of all clients: WebSockets and SSE
 	ConnectionsPerAddress int // of one address; loopback is exempt
@@ -78,7 +91,8 @@ type Server struct {
 	access    *Access
 	clients   *clients
 	sockets   *gqlws.Transport
-	echo      *labs.Echo
+	public    *sessions.Servers // for those who practise without a session
+	labs      *sessions.Sessions
 	states    *bridges.States
 	upstreams func() int
 	started   time.Time
@@ -107,14 +121,19 @@ func New(cfg Config) (*Server, error) {
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
-	s.echo = s.newEcho(cfg)
-	echo := s.access.guard(s.clients.identify(s.echo), s.refusals.add)
+	if err := s.newLabs(cfg); err != nil {
+		return nil, err
+	}
 
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("/graphql", s.access.guard(s.graphql, s.refusals.add))
-	s.mux.Handle("/echo", echo)
-	pages := http.NotFoundHandler()
+	for _, name := range s.public.Names() {
+		s.mux.Handle("/"+name, s.practice(s.public))
+	}
+	s.mux.Handle("/mock/", s.practice(s.public)) // its scripts have paths
+	s.mux.Handle(sessions.Path, s.access.guardHost(s.clients.identify(s.labs), s.refusals.add))
+	echo, pages := s.practice(s.public.Echo), http.NotFoundHandler()
 	if cfg.Pages != nil {
 		pages = s.access.guard(steadily(s.sockets.Config().WriteDeadline, cfg.Pages), s.refusals.add)
 	}
@@ -134,16 +153,65 @@ func New(cfg Config) (*Server, error) {
 // echo server to take.
 const echoOnLoopback = 16 << 20
 
-func (s *Server) newEcho(cfg Config) *labs.Echo {
+// newLabs makes the practice servers: those for everybody, and the sessions.
+func (s *Server) newLabs(cfg Config) error {
+	scripts, err := lessonScripts()
+	if err != nil {
+		return err
+	}
 	ws := s.sockets.Config()
-	echo := labs.EchoConfig{
-		MessageBytes: cfg.Limits.EchoBytes, PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
+	door := labs.DoorConfig{
+		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
 	}
+	public := sessions.Env{Door: door, Scripts: scripts, Vars: course.Vars(rand.Uint64()), Load: cfg.Load} //nolint:gosec // exercises, not secrets
+	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
-		echo.MaxMessageBytes = echoOnLoopback
+		public.MaxMessageBytes = echoOnLoopback
 	}
-	return labs.NewEcho(echo)
+	s.public = sessions.NewServers(public)
+	door.MessageBytes = cfg.Limits.LabBytes
+	s.labs = sessions.New(sessions.Config{
+		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
+		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
+		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, Scripts: scripts, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
+		Cursor: func(one *sessions.Session, p live.Position) string {
+			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
+		},
+		HTTPServer: s.HTTPServer,
+	})
+	cfg.Resolver.Labs, cfg.Resolver.Serves = s.labs, func(name string) bool { return s.Practice(name) != nil }
+	return nil
+}
+
+// lessonScripts reads what the lessons' servers do.
+func lessonScripts() (scripts []*mock.Script, err error) {
+	for slug, text := range content.ServerScripts() {
+		script, err := mock.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("server: lessons/content/%s/server.yaml: %w", slug, err)
+		}
+		scripts = append(scripts, script)
+	}
+	return scripts, nil
+}
+
+// practice puts what stands before a practice server without a session.
+func (s *Server) practice(h http.Handler) http.Handler {
+	return s.access.guard(s.clients.identify(h), s.refusals.add)
+}
+
+// Practice is one server alone, on every path: one of the course's ports. It is
+// "graphql" or the name of a practice server; nil: there is none by that name.
+func (s *Server) Practice(name string) http.Handler {
+	h := s.public.Named(name)
+	if name == "graphql" {
+		h = s.graphql
+	}
+	if h == nil {
+		return nil
+	}
+	return s.bounded(s.practice(h))
 }
 
 // bounded is what stands before every door.
@@ -171,20 +239,21 @@ func (s *Server) newGraphQL(cfg Config, schema graphql.ExecutableSchema) http.Ha
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.all.ServeHTTP(w, r) }
 
-// GraphQL is the GraphQL door alone, on every path: the course's port 8081.
-func (s *Server) GraphQL() http.Handler { return s.bounded(s.access.guard(s.graphql, s.refusals.add)) }
-
 // Drain makes the gateway unready, then tells its sockets and streams to leave,
 // as gqlws.Transport.Drain does. Requests are answered as before.
 func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 
 // Shutdown drains the gateway, unless that has been done, and waits for its
-// sockets and streams, as gqlws.Transport.Shutdown does. The echo server's
-// sockets are told to leave now.
+// sockets and streams, as gqlws.Transport.Shutdown does. The practice servers'
+// sockets are told to leave now, and the lab sessions end.
 func (s *Server) Shutdown(ctx context.Context) error {
-	echo := make(chan error, 1)
-	go func() { echo <- s.echo.Shutdown(ctx) }()
-	return errors.Join(s.sockets.Shutdown(ctx), <-echo)
+	practice := make(chan error, 1)
+	go func() {
+		err := s.public.Shutdown(ctx)
+		s.labs.Close()
+		practice <- err
+	}()
+	return errors.Join(s.sockets.Shutdown(ctx), <-practice)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

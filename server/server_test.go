@@ -96,10 +96,11 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 			Fragments: 50, RootFields: 20, Selections: 1000, Complexity: 500, Errors: 20,
 		}, Connections: 1000, ConnectionsPerAddress: 10, PublishPerSecond: 1000, PublishBurst: 1000},
 		Resolver: &graph.Resolver{
-			MQTT:   bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
-			Redis:  bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{Memory: g.redis}, Rules: redisRules},
-			Rooms:  room,
-			States: g.states,
+			MQTT:    bridges.GuardedMQTT{Guard: guard, Bridge: g.mqtt, Rules: mqttRules},
+			Redis:   bridges.GuardedRedis{Guard: guard, Bridge: memoryChannels{Memory: g.redis}, Rules: redisRules},
+			Rooms:   room,
+			States:  g.states,
+			Cursors: eventlog.NewCursors(eventlog.NewMemory(eventlog.Retention{}, nil), ""),
 		},
 	}
 	for _, alter := range change {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,24 @@ type cli struct {
 
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
-	Serve   config   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
+	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
+	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// command is one of them, with its flags.
+type command interface {
+	run(ctx context.Context, stdout, stderr io.Writer) error
+}
+
+// versionCommand prints the version.
+type versionCommand struct{}
+
+func (*versionCommand) run(_ context.Context, stdout, _ io.Writer) error {
+	_, err := fmt.Fprintln(stdout, "sluice", version())
+	return err
 }
 
 // config is everything that serve can be told.
@@ -39,7 +56,7 @@ type config struct {
 	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:8080" env:"SLUICE_ADDR" group:"Where"`
 	AddrFile string `help:"Write the address that was really opened to this file." env:"SLUICE_ADDR_FILE" placeholder:"FILE" group:"Where"`
 
-	CoursePorts *bool `help:"Also open the course's port 8081 (GraphQL). On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
+	CoursePorts *bool `help:"Also open the course's ports: 8081 GraphQL, 9999 mock, 9998 load, 9997 chaos. On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
@@ -58,6 +75,8 @@ type config struct {
 	Production        bool     `help:"No introspection, no IDE pages, no demo messages, no embedded brokers, JSON logs." env:"SLUICE_PRODUCTION" group:"Who may do what"`
 	Introspection     *bool    `help:"Let clients read the schema. On when bound to loopback and not in production." negatable:"" env:"SLUICE_INTROSPECTION" group:"Who may do what"`
 
+	Load *bool `help:"Let clients use the load server, and start load runs against this gateway. On when bound to loopback." negatable:"" env:"SLUICE_LOAD" group:"Who may do what"`
+
 	Limits limitFlags `help:"Change a limit. See the list below." name:"limit" placeholder:"NAME=VALUE" group:"Running"`
 
 	LogLevel  string `help:"${enum}." default:"info" enum:"debug,info,warn,error" env:"SLUICE_LOG_LEVEL" group:"Running"`
@@ -75,7 +94,7 @@ type config struct {
 
 // parse reads the command line. Help and version end the program through an
 // exitError.
-func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _ error) {
+func parse(args []string, stdout, stderr io.Writer) (command, error) {
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c,
@@ -91,26 +110,47 @@ func parse(args []string, stdout, stderr io.Writer) (command string, _ config, _
 			if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
 				return err
 			}
+			if selected := ctx.Selected(); selected != nil && selected.Name != serveCommand {
+				return nil
+			}
 			return printLimits(ctx.Stdout)
 		}),
 	)
 	if err != nil {
-		return "", config{}, err
+		return nil, err
 	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 {
-		return "", config{}, exitError(exited)
+		return nil, exitError(exited)
 	}
 	if err != nil {
-		return "", config{}, fmt.Errorf("%w; `sluice serve --help` lists what is accepted", err)
+		return nil, fmt.Errorf("%w; `sluice %s--help` lists what is accepted", err, asked(args, parser.Model))
 	}
-	if kctx.Command() == "version" {
-		return "version", config{}, nil
+	selected, ok := kctx.Selected().Target.Addr().Interface().(command)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a command", kctx.Command())
 	}
-	if err := checkVariables(os.Environ(), variables(parser.Model)); err != nil {
-		return "", config{}, err
+	if selected == command(&c.Serve) {
+		if err := checkVariables(os.Environ(), variables(parser.Model)); err != nil {
+			return nil, err
+		}
+		return selected, c.Serve.check()
 	}
-	return "serve", c.Serve, c.Serve.check()
+	return selected, nil
+}
+
+// serveCommand is the one that runs without being named, and that the
+// configuration file is for.
+const serveCommand = "serve"
+
+// asked is the command that the arguments begin with, and a space.
+func asked(args []string, app *kong.Application) string {
+	for _, node := range app.Children {
+		if len(args) > 0 && args[0] == node.Name {
+			return node.Name + " "
+		}
+	}
+	return serveCommand + " "
 }
 
 // variables lists those that the environment may have.
@@ -126,10 +166,13 @@ func variables(app *kong.Application) []string {
 	return names
 }
 
-// settings lists the flags of all commands.
-func settings(app *kong.Application) (flags []*kong.Flag) {
-	for _, node := range slices.Concat(app.Children, []*kong.Node{app.Node}) {
-		flags = append(flags, node.Flags...)
+// settings lists the flags of serve.
+func settings(app *kong.Application) []*kong.Flag {
+	flags := app.Flags
+	for _, node := range app.Children {
+		if node.Name == serveCommand {
+			flags = slices.Concat(flags, node.Flags)
+		}
 	}
 	return flags
 }
@@ -231,6 +274,7 @@ func stateDir() string {
 }
 
 func (c *config) coursePorts() bool   { return given(c.CoursePorts, c.loopback) }
+func (c *config) load() bool          { return given(c.Load, c.loopback) }
 func (c *config) introspection() bool { return given(c.Introspection, c.loopback && !c.Production) }
 func (c *config) demo() bool          { return c.loopback && !c.Production }
 
@@ -305,7 +349,10 @@ func (f *fileResolver) Validate(app *kong.Application) error {
 }
 
 // Resolve implements kong.Resolver.
-func (f *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+func (f *fileResolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if !slices.Contains(settings(ctx.Model), flag) {
+		return nil, nil // another command's, that has the same name
+	}
 	for _, name := range flag.Envs {
 		if _, set := os.LookupEnv(name); set {
 			return nil, nil

@@ -17,7 +17,9 @@ import (
 // them: --limit NAME=VALUE, or SLUICE_LIMIT_NAME in the environment.
 type limits struct {
 	httpBody, message, payload, queue, publishBytes, headerBytes bytesValue
-	document, echoMessage                                        bytesValue
+	document, echoMessage, labMessage                            bytesValue
+	labConnections, labRate, labSessions, labPerAddress          countValue
+	labLife                                                      durationValue
 	tokens, depth, introspectionDepth, aliases, directives       countValue
 	fragments, rootFields, selections, complexity, errors        countValue
 	subscriptions, operations, operationsBurst                   countValue
@@ -32,7 +34,9 @@ func defaultLimits() limits {
 		httpBody: 256 << 10, message: 256 << 10, payload: 256 << 10, queue: 1 << 20,
 		publishBytes: 64 << 10, headerBytes: 16 << 10,
 		document: 32 << 10, echoMessage: 1 << 20,
-		tokens: 2000, depth: 12, introspectionDepth: 20, aliases: 30, directives: 50,
+		labMessage: 128 << 10, labConnections: 4, labRate: 100, labSessions: 500, labPerAddress: 20,
+		labLife: durationValue(30 * time.Minute),
+		tokens:  2000, depth: 12, introspectionDepth: 20, aliases: 30, directives: 50,
 		fragments: 50, rootFields: 20, selections: 1000, complexity: 500, errors: 20,
 		subscriptions: 100, operations: 50, operationsBurst: 200,
 		connections: 20_000, connectionsPerAddress: 200, publish: 10, publishBurst: 50,
@@ -59,6 +63,7 @@ func (l *limits) table() []limit {
 		{"http-body", "size of a POST", &l.httpBody},
 		{"message", "size of a WebSocket message from a client", &l.message},
 		{"echo-message", "size of a message to the echo server", &l.echoMessage},
+		{"lab-message", "size of a message to a lab session", &l.labMessage},
 		{"payload", "size of one event's result", &l.payload},
 		{"queue", "size of the frames that wait for one socket", &l.queue},
 		{"publish-bytes", "size of a payload that is published", &l.publishBytes},
@@ -79,6 +84,10 @@ func (l *limits) table() []limit {
 		{"operations-burst", "and at once, after a pause", &l.operationsBurst},
 		{"connections", "open sockets and event streams of all clients", &l.connections},
 		{"connections-per-address", "and of one address (loopback is exempt)", &l.connectionsPerAddress},
+		{"lab-connections", "open sockets of one lab session", &l.labConnections},
+		{"lab-rate", "messages from the clients of one lab session in a second", &l.labRate},
+		{"lab-sessions", "lab sessions of all clients", &l.labSessions},
+		{"lab-sessions-per-address", "and of one address (loopback is exempt)", &l.labPerAddress},
 		{"publish", "mutations of one address in a second", &l.publish},
 		{"publish-burst", "and at once, after a pause", &l.publishBurst},
 		{"topic-bytes", "length of a topic or channel", &l.topicBytes},
@@ -90,6 +99,7 @@ func (l *limits) table() []limit {
 		{"ping-every", "time between two pings", &l.pingEvery},
 		{"pong-within", "time for the answer to a ping", &l.pongWithin},
 		{"write-deadline", "time for one write to a socket", &l.writeDeadline},
+		{"lab-life", "time until a lab session ends that is not used", &l.labLife},
 		{"drain", "time to close sockets at the end", &l.drain},
 	}
 }
@@ -121,7 +131,9 @@ func (l *limits) server() server.Limits {
 			Aliases: int(l.aliases), Directives: int(l.directives), Fragments: int(l.fragments), RootFields: int(l.rootFields),
 			Selections: int(l.selections), Complexity: int(l.complexity), Errors: int(l.errors),
 		},
-		EchoBytes:   int64(l.echoMessage),
+		EchoBytes: int64(l.echoMessage),
+		LabBytes:  int64(l.labMessage), LabConnections: int(l.labConnections), LabRate: int(l.labRate), LabLife: time.Duration(l.labLife),
+		LabSessions: int(l.labSessions), LabSessionsPerAddress: int(l.labPerAddress),
 		Connections: int(l.connections), ConnectionsPerAddress: int(l.connectionsPerAddress),
 		PublishPerSecond: int(l.publish), PublishBurst: int(l.publishBurst),
 		WebSocket: gqlws.Config{

@@ -47,13 +47,9 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	command, cfg, err := parse(args, stdout, stderr)
+	command, err := parse(args, stdout, stderr)
 	if err != nil {
 		return err
 	}
-	if command == "version" {
-		_, err := fmt.Fprintln(stdout, "sluice", version())
-		return err
-	}
-	return serve(ctx, cfg, stdout, stderr)
+	return command.run(ctx, stdout, stderr)
 }

@@ -30,6 +30,11 @@ import (
 	"github.com/sluice-gateway/sluice/web"
 )
 
+// run implements command.
+func (c *config) run(ctx context.Context, stdout, stderr io.Writer) error {
+	return serve(ctx, *c, stdout, stderr)
+}
+
 // serve wires the gateway and runs it until ctx ends:
 //
 //	Redis  (embedded or REDIS_URL)       ─ redisbridge ─┐
@@ -46,15 +51,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	opened := addresses{main: main.Addr().String()}
-	var course, debug net.Listener
-	if cfg.coursePorts() {
-		if course, err = listen(ctx, "--no-course-ports", courseGraphQL, &closing); err != nil {
-			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, GraphQL) is taken by another program: not opened", courseGraphQL))
-		} else {
-			opened.course = course.Addr().String()
-		}
-	}
+	opened := addresses{main: main.Addr().String(), urls: make(map[string]string)}
+	var debug net.Listener
+	course := openCourse(ctx, cfg, &opened, &closing)
 	if cfg.DebugAddr != "" {
 		if debug, err = listen(ctx, "--debug-addr", cfg.DebugAddr, &closing); err != nil {
 			return err
@@ -71,10 +70,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
-	resolver.Cursors = shared.streams
+	resolver.Cursors, resolver.CoursePorts = shared.streams, opened.urls
 	gateway, err := server.New(server.Config{
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
-		Introspection: cfg.introspection(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
+		Introspection: cfg.introspection(), Load: cfg.load(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
 			Version: version(), MQTTAddr: brokers.mqttAddr, RedisAddr: brokers.redisAddr, NoIDEs: cfg.Production,
 		}),
@@ -95,9 +94,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		drain(time.Duration(cfg.limits.drain), logger, gateway, servers, &work)
 		return nil
 	})
-	failed := make(chan error, 3)
+	failed := make(chan error, 2+len(coursePorts))
 	serveOn := func(ln net.Listener, h http.Handler) {
-		if ln == nil {
+		if ln == nil || h == nil {
 			return
 		}
 		srv := gateway.HTTPServer(h)
@@ -109,7 +108,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		})
 	}
 	serveOn(main, gateway)
-	serveOn(course, gateway.GraphQL())
+	for name, ln := range course {
+		serveOn(ln, gateway.Practice(name))
+	}
 	serveOn(debug, http.DefaultServeMux)
 	if cfg.demo() {
 		work.Go(func() { demo(background, logger, shared.log, room, brokers.mqtt, brokers.redis) })
@@ -133,8 +134,41 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 }
 
-// courseGraphQL is where the course's GraphQL server lives.
-const courseGraphQL = "127.0.0.1:8081"
+// coursePort is one of the ports of the course's servers, each of which answers
+// on every path.
+type coursePort struct{ name, port, what string }
+
+var coursePorts = []coursePort{
+	{"graphql", "8081", "GraphQL, both subprotocols"},
+	{"mock", "9999", "mock"},
+	{"load", "9998", "load"},
+	{"chaos", "9997", "chaos"},
+}
+
+// openCourse opens the course's ports beside the main one, by name. One that is
+// taken is noted and skipped.
+func openCourse(ctx context.Context, cfg config, opened *addresses, closing *stack) map[string]net.Listener {
+	course := make(map[string]net.Listener)
+	if !cfg.coursePorts() {
+		return course
+	}
+	host, _, _ := net.SplitHostPort(cfg.Addr)
+	for _, port := range coursePorts {
+		if port.name == "load" && !cfg.load() {
+			continue
+		}
+		addr := net.JoinHostPort(host, port.port)
+		ln, err := listen(ctx, "--no-course-ports", addr, closing)
+		if err != nil {
+			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, %s) is taken by another program: not opened", addr, port.what))
+			continue
+		}
+		course[port.name] = ln
+		opened.course = append(opened.course, fmt.Sprintf("ws://%s  (%s)", ln.Addr(), port.what))
+		opened.urls[port.name] = "ws://" + ln.Addr().String()
+	}
+	return course
+}
 
 // drain lets clients go, and waits for every goroutine of serve. The listeners
 // stay open while sockets are told to leave, for health checks and for those who
@@ -288,8 +322,9 @@ func isTerminal(w io.Writer) bool {
 
 // addresses are what was really opened.
 type addresses struct {
-	main, course string
-	skipped      []string
+	main            string
+	course, skipped []string
+	urls            map[string]string // of the course's servers
 }
 
 // called is an address under the name that the user gave to it, with the port
@@ -311,8 +346,8 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet, kept *shared
 		line("GraphiQL", "http://"+opened.main+"/graphiql")
 		line("Playground", "http://"+opened.main+"/playground")
 	}
-	if opened.course != "" {
-		line("Course", "ws://"+opened.course+"  (GraphQL, both subprotocols)")
+	for _, course := range opened.course {
+		line("Course", course)
 	}
 	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", cfg.MQTTURL))
 	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))

@@ -36,11 +36,11 @@ func TestMain(m *testing.M) {
 
 func parsed(t *testing.T, args ...string) config {
 	t.Helper()
-	_, cfg, err := parse(args, io.Discard, io.Discard)
+	command, err := parse(args, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatalf("%q: %v", args, err)
 	}
-	return cfg
+	return *command.(*config)
 }
 
 func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
@@ -115,7 +115,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
-			_, _, err := parse(test.args, io.Discard, io.Discard)
+			_, err := parse(test.args, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want it to say %s", err, test.want)
 			}
@@ -134,7 +134,7 @@ func TestUnknownVariablesAreRefused(t *testing.T) {
 	} {
 		t.Run(variable, func(t *testing.T) {
 			t.Setenv(variable, "1")
-			_, _, err := parse(nil, io.Discard, io.Discard)
+			_, err := parse(nil, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), variable+" is not known: did you mean "+want) {
 				t.Errorf("got %v", err)
 			}
@@ -226,7 +226,7 @@ func TestGreetingSaysWhatTheUserGave(t *testing.T) {
 }
 
 func TestOpenAddressNamesWhatAnonymousClientsCouldDo(t *testing.T) {
-	_, _, err := parse([]string{"--addr", ":8080", "--mqtt-allow", "plant/#"}, io.Discard, io.Discard)
+	_, err := parse([]string{"--addr", ":8080", "--mqtt-allow", "plant/#"}, io.Discard, io.Discard)
 	for _, want := range []string{"--origin", "--anonymous", "plant/#", "demo:*", "demo/#"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the refusal does not name %s: %v", want, err)
@@ -237,7 +237,7 @@ func TestOpenAddressNamesWhatAnonymousClientsCouldDo(t *testing.T) {
 func TestHelpListsEveryFlagAndLimit(t *testing.T) {
 	var out bytes.Buffer
 	var exit exitError
-	if _, _, err := parse([]string{"serve", "--help"}, &out, io.Discard); !errors.As(err, &exit) || exit != 0 {
+	if _, err := parse([]string{"serve", "--help"}, &out, io.Discard); !errors.As(err, &exit) || exit != 0 {
 		t.Fatalf("ended with %v", err)
 	}
 	l := defaultLimits()

@@ -18,6 +18,8 @@ import (
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/internal/wire"
+	"github.com/sluice-gateway/sluice/labs/mock"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -48,6 +50,15 @@ type ComplexityRoot struct {
 		State func(childComplexity int) int
 	}
 
+	Demo struct {
+		Document func(childComplexity int) int
+		ID       func(childComplexity int) int
+		Phase    func(childComplexity int) int
+		State    func(childComplexity int) int
+		Title    func(childComplexity int, locale model.Locale) int
+		URLs     func(childComplexity int) int
+	}
+
 	GatewayStats struct {
 		At          func(childComplexity int) int
 		BytesSent   func(childComplexity int) int
@@ -59,6 +70,22 @@ type ComplexityRoot struct {
 		Refusals    func(childComplexity int) int
 		StartedAt   func(childComplexity int) int
 		Upstreams   func(childComplexity int) int
+	}
+
+	LabServer struct {
+		Name func(childComplexity int) int
+		URL  func(childComplexity int) int
+	}
+
+	LabSession struct {
+		Counts  func(childComplexity int) int
+		Events  func(childComplexity int, last int) int
+		Expires func(childComplexity int) int
+		ID      func(childComplexity int) int
+		Lesson  func(childComplexity int) int
+		Name    func(childComplexity int) int
+		Nonce   func(childComplexity int) int
+		Servers func(childComplexity int) int
 	}
 
 	MQTTMessage struct {
@@ -98,13 +125,68 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	MockCheck struct {
+		Line    func(childComplexity int) int
+		Message func(childComplexity int) int
+		Saw     func(childComplexity int) int
+		State   func(childComplexity int) int
+		Wanted  func(childComplexity int) int
+	}
+
+	MockConnectionVerdict struct {
+		Checks   func(childComplexity int) int
+		Ended    func(childComplexity int) int
+		Number   func(childComplexity int) int
+		Path     func(childComplexity int) int
+		Received func(childComplexity int) int
+		State    func(childComplexity int) int
+	}
+
+	MockKnobs struct {
+		BufferBytes func(childComplexity int) int
+		Connections func(childComplexity int) int
+		ErrorRate   func(childComplexity int) int
+		LatencyMs   func(childComplexity int) int
+		Overflow    func(childComplexity int) int
+	}
+
+	MockState struct {
+		Dropped   func(childComplexity int) int
+		Knobs     func(childComplexity int) int
+		Name      func(childComplexity int) int
+		Open      func(childComplexity int) int
+		Opened    func(childComplexity int) int
+		Paths     func(childComplexity int) int
+		Seed      func(childComplexity int) int
+		Since     func(childComplexity int) int
+		Variables func(childComplexity int) int
+	}
+
+	MockVerdict struct {
+		Connections func(childComplexity int) int
+		Failed      func(childComplexity int) int
+		Omitted     func(childComplexity int) int
+		Passed      func(childComplexity int) int
+		Script      func(childComplexity int) int
+		Seed        func(childComplexity int) int
+		State       func(childComplexity int) int
+		Text        func(childComplexity int) int
+	}
+
 	Mutation struct {
 		AppendRedisStream func(childComplexity int, input model.AppendRedisStreamInput) int
 		CreateRoom        func(childComplexity int) int
+		ExtendLab         func(childComplexity int, id string) int
+		ForgetLab         func(childComplexity int, id string) int
 		PublishMqtt       func(childComplexity int, input model.PublishMQTTInput) int
 		PublishRedis      func(childComplexity int, input model.PublishRedisInput) int
 		SendMessage       func(childComplexity int, input model.SendMessageInput) int
+		SendRawFrames     func(childComplexity int, input model.SendRawFramesInput) int
+		SendRawRequest    func(childComplexity int, input model.SendRawRequestInput) int
+		SetMockKnobs      func(childComplexity int, session *string, knobs model.MockKnobsInput) int
+		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
+		StartLab          func(childComplexity int, lesson *string) int
 	}
 
 	PageInfo struct {
@@ -128,13 +210,23 @@ type ComplexityRoot struct {
 	Query struct {
 		Bridges      func(childComplexity int) int
 		CurrentTime  func(childComplexity int) int
+		Demos        func(childComplexity int) int
 		Echo         func(childComplexity int, text string) int
 		Fail         func(childComplexity int, code *string) int
 		GatewayStats func(childComplexity int) int
 		Hello        func(childComplexity int) int
+		LabSession   func(childComplexity int, id string) int
+		MockState    func(childComplexity int, session *string) int
+		MockVerdict  func(childComplexity int, session *string) int
 		Presence     func(childComplexity int, room string) int
 		RoomHistory  func(childComplexity int, room string, last int, before *string) int
 		Slow         func(childComplexity int, ms int) int
+	}
+
+	RawAnswer struct {
+		Answer func(childComplexity int) int
+		Closed func(childComplexity int) int
+		Status func(childComplexity int) int
 	}
 
 	RedisMessage struct {
@@ -181,6 +273,134 @@ type ComplexityRoot struct {
 		RedisPatternMessages func(childComplexity int, pattern string) int
 		RedisStreamEntries   func(childComplexity int, stream string, after *string) int
 		TimeUpdates          func(childComplexity int, intervalMs int) int
+		WireEvents           func(childComplexity int, session string, after *string) int
+	}
+
+	WireBytes struct {
+		Hex  func(childComplexity int, first int) int
+		Kept func(childComplexity int) int
+		Text func(childComplexity int, first int) int
+	}
+
+	WireClose struct {
+		At         func(childComplexity int) int
+		By         func(childComplexity int) int
+		Code       func(childComplexity int) int
+		Complete   func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Reason     func(childComplexity int) int
+	}
+
+	WireCounts struct {
+		Connections    func(childComplexity int) int
+		FramesToClient func(childComplexity int) int
+		FramesToServer func(childComplexity int) int
+		Open           func(childComplexity int) int
+		Problems       func(childComplexity int) int
+	}
+
+	WireEnd struct {
+		At            func(childComplexity int) int
+		By            func(childComplexity int) int
+		BytesToClient func(childComplexity int) int
+		BytesToServer func(childComplexity int) int
+		Connection    func(childComplexity int) int
+		Cursor        func(childComplexity int) int
+		How           func(childComplexity int) int
+		Number        func(childComplexity int) int
+	}
+
+	WireField struct {
+		Bits    func(childComplexity int) int
+		Meaning func(childComplexity int) int
+		Name    func(childComplexity int) int
+		Offset  func(childComplexity int) int
+		Value   func(childComplexity int) int
+	}
+
+	WireFrame struct {
+		At         func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		Direction  func(childComplexity int) int
+		Fields     func(childComplexity int) int
+		Fin        func(childComplexity int) int
+		Kind       func(childComplexity int) int
+		Length     func(childComplexity int) int
+		LengthForm func(childComplexity int) int
+		Masked     func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Opcode     func(childComplexity int) int
+		Payload    func(childComplexity int) int
+		Problems   func(childComplexity int) int
+		Received   func(childComplexity int) int
+		Rsv1       func(childComplexity int) int
+		Rsv2       func(childComplexity int) int
+		Rsv3       func(childComplexity int) int
+	}
+
+	WireGraphQL struct {
+		ID    func(childComplexity int) int
+		Known func(childComplexity int) int
+		Type  func(childComplexity int) int
+	}
+
+	WireHeader struct {
+		Name  func(childComplexity int) int
+		Value func(childComplexity int) int
+	}
+
+	WireMQTT struct {
+		Summary func(childComplexity int) int
+		Type    func(childComplexity int) int
+	}
+
+	WireMessage struct {
+		At         func(childComplexity int) int
+		Compressed func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		Direction  func(childComplexity int) int
+		Fragments  func(childComplexity int) int
+		Graphql    func(childComplexity int) int
+		Mqtt       func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Payload    func(childComplexity int) int
+		Problems   func(childComplexity int) int
+		Sha256     func(childComplexity int) int
+		Size       func(childComplexity int) int
+		Text       func(childComplexity int) int
+		WireSize   func(childComplexity int) int
+	}
+
+	WireProblem struct {
+		CloseCode func(childComplexity int) int
+		Rule      func(childComplexity int) int
+		Section   func(childComplexity int) int
+		Text      func(childComplexity int) int
+	}
+
+	WireRequest struct {
+		At         func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		Headers    func(childComplexity int) int
+		Host       func(childComplexity int) int
+		Method     func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Protocol   func(childComplexity int) int
+		URI        func(childComplexity int) int
+	}
+
+	WireResponse struct {
+		At         func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		Headers    func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Status     func(childComplexity int) int
 	}
 }
 
@@ -195,6 +415,13 @@ type MutationResolver interface {
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
 	AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error)
+	StartLab(ctx context.Context, lesson *string) (model.LabSession, error)
+	ExtendLab(ctx context.Context, id string) (model.LabSession, error)
+	ForgetLab(ctx context.Context, id string) (bool, error)
+	SendRawFrames(ctx context.Context, input model.SendRawFramesInput) (model.RawAnswer, error)
+	SendRawRequest(ctx context.Context, input model.SendRawRequestInput) (model.RawAnswer, error)
+	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
+	SetMockKnobs(ctx context.Context, session *string, knobs model.MockKnobsInput) (model.MockState, error)
 }
 type QueryResolver interface {
 	Hello(ctx context.Context) (string, error)
@@ -203,7 +430,11 @@ type QueryResolver interface {
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
+	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
+	LabSession(ctx context.Context, id string) (*model.LabSession, error)
+	MockState(ctx context.Context, session *string) (model.MockState, error)
+	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
 	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
 	Presence(ctx context.Context, room string) ([]presence.Member, error)
 }
@@ -217,6 +448,7 @@ type SubscriptionResolver interface {
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
 	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
+	WireEvents(ctx context.Context, session string, after *string) (<-chan model.WireEvent, error)
 	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
 	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
 }
@@ -263,6 +495,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "Demo.document":
+		if e.ComplexityRoot.Demo.Document == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Document(childComplexity), true
+	case "Demo.id":
+		if e.ComplexityRoot.Demo.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.ID(childComplexity), true
+	case "Demo.phase":
+		if e.ComplexityRoot.Demo.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.Phase(childComplexity), true
+	case "Demo.state":
+		if e.ComplexityRoot.Demo.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.State(childComplexity), true
+	case "Demo.title":
+		if e.ComplexityRoot.Demo.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Demo_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Demo.Title(childComplexity, args["locale"].(model.Locale)), true
+	case "Demo.urls":
+		if e.ComplexityRoot.Demo.URLs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Demo.URLs(childComplexity), true
 
 	case "GatewayStats.at":
 		if e.ComplexityRoot.GatewayStats.At == nil {
@@ -324,6 +598,73 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.GatewayStats.Upstreams(childComplexity), true
+
+	case "LabServer.name":
+		if e.ComplexityRoot.LabServer.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabServer.Name(childComplexity), true
+	case "LabServer.url":
+		if e.ComplexityRoot.LabServer.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabServer.URL(childComplexity), true
+
+	case "LabSession.counts":
+		if e.ComplexityRoot.LabSession.Counts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Counts(childComplexity), true
+	case "LabSession.events":
+		if e.ComplexityRoot.LabSession.Events == nil {
+			break
+		}
+
+		args, err := ec.field_LabSession_events_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.LabSession.Events(childComplexity, args["last"].(int)), true
+	case "LabSession.expiresAt":
+		if e.ComplexityRoot.LabSession.Expires == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Expires(childComplexity), true
+	case "LabSession.id":
+		if e.ComplexityRoot.LabSession.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.ID(childComplexity), true
+	case "LabSession.lesson":
+		if e.ComplexityRoot.LabSession.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Lesson(childComplexity), true
+	case "LabSession.name":
+		if e.ComplexityRoot.LabSession.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Name(childComplexity), true
+	case "LabSession.nonce":
+		if e.ComplexityRoot.LabSession.Nonce == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Nonce(childComplexity), true
+	case "LabSession.servers":
+		if e.ComplexityRoot.LabSession.Servers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Servers(childComplexity), true
 
 	case "MQTTMessage.encoding":
 		if e.ComplexityRoot.MQTTMessage.Encoding == nil {
@@ -462,6 +803,209 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MessageEdge.Node(childComplexity), true
 
+	case "MockCheck.line":
+		if e.ComplexityRoot.MockCheck.Line == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Line(childComplexity), true
+	case "MockCheck.message":
+		if e.ComplexityRoot.MockCheck.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Message(childComplexity), true
+	case "MockCheck.saw":
+		if e.ComplexityRoot.MockCheck.Saw == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Saw(childComplexity), true
+	case "MockCheck.state":
+		if e.ComplexityRoot.MockCheck.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.State(childComplexity), true
+	case "MockCheck.wanted":
+		if e.ComplexityRoot.MockCheck.Wanted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockCheck.Wanted(childComplexity), true
+
+	case "MockConnectionVerdict.checks":
+		if e.ComplexityRoot.MockConnectionVerdict.Checks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Checks(childComplexity), true
+	case "MockConnectionVerdict.ended":
+		if e.ComplexityRoot.MockConnectionVerdict.Ended == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Ended(childComplexity), true
+	case "MockConnectionVerdict.number":
+		if e.ComplexityRoot.MockConnectionVerdict.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Number(childComplexity), true
+	case "MockConnectionVerdict.path":
+		if e.ComplexityRoot.MockConnectionVerdict.Path == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Path(childComplexity), true
+	case "MockConnectionVerdict.received":
+		if e.ComplexityRoot.MockConnectionVerdict.Received == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.Received(childComplexity), true
+	case "MockConnectionVerdict.state":
+		if e.ComplexityRoot.MockConnectionVerdict.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockConnectionVerdict.State(childComplexity), true
+
+	case "MockKnobs.bufferBytes":
+		if e.ComplexityRoot.MockKnobs.BufferBytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.BufferBytes(childComplexity), true
+	case "MockKnobs.connections":
+		if e.ComplexityRoot.MockKnobs.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.Connections(childComplexity), true
+	case "MockKnobs.errorRate":
+		if e.ComplexityRoot.MockKnobs.ErrorRate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.ErrorRate(childComplexity), true
+	case "MockKnobs.latencyMs":
+		if e.ComplexityRoot.MockKnobs.LatencyMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.LatencyMs(childComplexity), true
+	case "MockKnobs.overflow":
+		if e.ComplexityRoot.MockKnobs.Overflow == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockKnobs.Overflow(childComplexity), true
+
+	case "MockState.dropped":
+		if e.ComplexityRoot.MockState.Dropped == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Dropped(childComplexity), true
+	case "MockState.knobs":
+		if e.ComplexityRoot.MockState.Knobs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Knobs(childComplexity), true
+	case "MockState.name":
+		if e.ComplexityRoot.MockState.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Name(childComplexity), true
+	case "MockState.open":
+		if e.ComplexityRoot.MockState.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Open(childComplexity), true
+	case "MockState.opened":
+		if e.ComplexityRoot.MockState.Opened == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Opened(childComplexity), true
+	case "MockState.paths":
+		if e.ComplexityRoot.MockState.Paths == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Paths(childComplexity), true
+	case "MockState.seed":
+		if e.ComplexityRoot.MockState.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Seed(childComplexity), true
+	case "MockState.since":
+		if e.ComplexityRoot.MockState.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Since(childComplexity), true
+	case "MockState.variables":
+		if e.ComplexityRoot.MockState.Variables == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockState.Variables(childComplexity), true
+
+	case "MockVerdict.connections":
+		if e.ComplexityRoot.MockVerdict.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Connections(childComplexity), true
+	case "MockVerdict.failed":
+		if e.ComplexityRoot.MockVerdict.Failed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Failed(childComplexity), true
+	case "MockVerdict.omitted":
+		if e.ComplexityRoot.MockVerdict.Omitted == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Omitted(childComplexity), true
+	case "MockVerdict.passed":
+		if e.ComplexityRoot.MockVerdict.Passed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Passed(childComplexity), true
+	case "MockVerdict.script":
+		if e.ComplexityRoot.MockVerdict.Script == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Script(childComplexity), true
+	case "MockVerdict.seed":
+		if e.ComplexityRoot.MockVerdict.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Seed(childComplexity), true
+	case "MockVerdict.state":
+		if e.ComplexityRoot.MockVerdict.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.State(childComplexity), true
+	case "MockVerdict.text":
+		if e.ComplexityRoot.MockVerdict.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.MockVerdict.Text(childComplexity), true
+
 	case "Mutation.appendRedisStream":
 		if e.ComplexityRoot.Mutation.AppendRedisStream == nil {
 			break
@@ -479,6 +1023,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateRoom(childComplexity), true
+	case "Mutation.extendLab":
+		if e.ComplexityRoot.Mutation.ExtendLab == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_extendLab_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ExtendLab(childComplexity, args["id"].(string)), true
+	case "Mutation.forgetLab":
+		if e.ComplexityRoot.Mutation.ForgetLab == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_forgetLab_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ForgetLab(childComplexity, args["id"].(string)), true
 	case "Mutation.publishMQTT":
 		if e.ComplexityRoot.Mutation.PublishMqtt == nil {
 			break
@@ -512,6 +1078,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SendMessage(childComplexity, args["input"].(model.SendMessageInput)), true
+	case "Mutation.sendRawFrames":
+		if e.ComplexityRoot.Mutation.SendRawFrames == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_sendRawFrames_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SendRawFrames(childComplexity, args["input"].(model.SendRawFramesInput)), true
+	case "Mutation.sendRawRequest":
+		if e.ComplexityRoot.Mutation.SendRawRequest == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_sendRawRequest_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SendRawRequest(childComplexity, args["input"].(model.SendRawRequestInput)), true
+	case "Mutation.setMockKnobs":
+		if e.ComplexityRoot.Mutation.SetMockKnobs == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setMockKnobs_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetMockKnobs(childComplexity, args["session"].(*string), args["knobs"].(model.MockKnobsInput)), true
+	case "Mutation.setMockScript":
+		if e.ComplexityRoot.Mutation.SetMockScript == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_setMockScript_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SetMockScript(childComplexity, args["session"].(*string), args["script"].(string)), true
 	case "Mutation.setTyping":
 		if e.ComplexityRoot.Mutation.SetTyping == nil {
 			break
@@ -523,6 +1133,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SetTyping(childComplexity, args["room"].(string), args["typing"].(bool)), true
+	case "Mutation.startLab":
+		if e.ComplexityRoot.Mutation.StartLab == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startLab_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string)), true
 
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
@@ -593,6 +1214,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.CurrentTime(childComplexity), true
+	case "Query.demos":
+		if e.ComplexityRoot.Query.Demos == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Demos(childComplexity), true
 	case "Query.echo":
 		if e.ComplexityRoot.Query.Echo == nil {
 			break
@@ -628,6 +1255,39 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Query.Hello(childComplexity), true
 
+	case "Query.labSession":
+		if e.ComplexityRoot.Query.LabSession == nil {
+			break
+		}
+
+		args, err := ec.field_Query_labSession_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.LabSession(childComplexity, args["id"].(string)), true
+	case "Query.mockState":
+		if e.ComplexityRoot.Query.MockState == nil {
+			break
+		}
+
+		args, err := ec.field_Query_mockState_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.MockState(childComplexity, args["session"].(*string)), true
+	case "Query.mockVerdict":
+		if e.ComplexityRoot.Query.MockVerdict == nil {
+			break
+		}
+
+		args, err := ec.field_Query_mockVerdict_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.MockVerdict(childComplexity, args["session"].(*string)), true
 	case "Query.presence":
 		if e.ComplexityRoot.Query.Presence == nil {
 			break
@@ -661,6 +1321,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Slow(childComplexity, args["ms"].(int)), true
+
+	case "RawAnswer.answer":
+		if e.ComplexityRoot.RawAnswer.Answer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RawAnswer.Answer(childComplexity), true
+	case "RawAnswer.closed":
+		if e.ComplexityRoot.RawAnswer.Closed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RawAnswer.Closed(childComplexity), true
+	case "RawAnswer.status":
+		if e.ComplexityRoot.RawAnswer.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RawAnswer.Status(childComplexity), true
 
 	case "RedisMessage.channel":
 		if e.ComplexityRoot.RedisMessage.Channel == nil {
@@ -890,6 +1569,568 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.TimeUpdates(childComplexity, args["intervalMs"].(int)), true
+	case "Subscription.wireEvents":
+		if e.ComplexityRoot.Subscription.WireEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_wireEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.WireEvents(childComplexity, args["session"].(string), args["after"].(*string)), true
+
+	case "WireBytes.hex":
+		if e.ComplexityRoot.WireBytes.Hex == nil {
+			break
+		}
+
+		args, err := ec.field_WireBytes_hex_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.WireBytes.Hex(childComplexity, args["first"].(int)), true
+	case "WireBytes.kept":
+		if e.ComplexityRoot.WireBytes.Kept == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireBytes.Kept(childComplexity), true
+	case "WireBytes.text":
+		if e.ComplexityRoot.WireBytes.Text == nil {
+			break
+		}
+
+		args, err := ec.field_WireBytes_text_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.WireBytes.Text(childComplexity, args["first"].(int)), true
+
+	case "WireClose.at":
+		if e.ComplexityRoot.WireClose.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.At(childComplexity), true
+	case "WireClose.by":
+		if e.ComplexityRoot.WireClose.By == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.By(childComplexity), true
+	case "WireClose.code":
+		if e.ComplexityRoot.WireClose.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Code(childComplexity), true
+	case "WireClose.complete":
+		if e.ComplexityRoot.WireClose.Complete == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Complete(childComplexity), true
+	case "WireClose.connection":
+		if e.ComplexityRoot.WireClose.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Connection(childComplexity), true
+	case "WireClose.cursor":
+		if e.ComplexityRoot.WireClose.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Cursor(childComplexity), true
+	case "WireClose.number":
+		if e.ComplexityRoot.WireClose.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Number(childComplexity), true
+	case "WireClose.reason":
+		if e.ComplexityRoot.WireClose.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireClose.Reason(childComplexity), true
+
+	case "WireCounts.connections":
+		if e.ComplexityRoot.WireCounts.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireCounts.Connections(childComplexity), true
+	case "WireCounts.framesToClient":
+		if e.ComplexityRoot.WireCounts.FramesToClient == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireCounts.FramesToClient(childComplexity), true
+	case "WireCounts.framesToServer":
+		if e.ComplexityRoot.WireCounts.FramesToServer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireCounts.FramesToServer(childComplexity), true
+	case "WireCounts.open":
+		if e.ComplexityRoot.WireCounts.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireCounts.Open(childComplexity), true
+	case "WireCounts.problems":
+		if e.ComplexityRoot.WireCounts.Problems == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireCounts.Problems(childComplexity), true
+
+	case "WireEnd.at":
+		if e.ComplexityRoot.WireEnd.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.At(childComplexity), true
+	case "WireEnd.by":
+		if e.ComplexityRoot.WireEnd.By == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.By(childComplexity), true
+	case "WireEnd.bytesToClient":
+		if e.ComplexityRoot.WireEnd.BytesToClient == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.BytesToClient(childComplexity), true
+	case "WireEnd.bytesToServer":
+		if e.ComplexityRoot.WireEnd.BytesToServer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.BytesToServer(childComplexity), true
+	case "WireEnd.connection":
+		if e.ComplexityRoot.WireEnd.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.Connection(childComplexity), true
+	case "WireEnd.cursor":
+		if e.ComplexityRoot.WireEnd.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.Cursor(childComplexity), true
+	case "WireEnd.how":
+		if e.ComplexityRoot.WireEnd.How == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.How(childComplexity), true
+	case "WireEnd.number":
+		if e.ComplexityRoot.WireEnd.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireEnd.Number(childComplexity), true
+
+	case "WireField.bits":
+		if e.ComplexityRoot.WireField.Bits == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireField.Bits(childComplexity), true
+	case "WireField.meaning":
+		if e.ComplexityRoot.WireField.Meaning == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireField.Meaning(childComplexity), true
+	case "WireField.name":
+		if e.ComplexityRoot.WireField.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireField.Name(childComplexity), true
+	case "WireField.offset":
+		if e.ComplexityRoot.WireField.Offset == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireField.Offset(childComplexity), true
+	case "WireField.value":
+		if e.ComplexityRoot.WireField.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireField.Value(childComplexity), true
+
+	case "WireFrame.at":
+		if e.ComplexityRoot.WireFrame.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.At(childComplexity), true
+	case "WireFrame.connection":
+		if e.ComplexityRoot.WireFrame.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Connection(childComplexity), true
+	case "WireFrame.cursor":
+		if e.ComplexityRoot.WireFrame.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Cursor(childComplexity), true
+	case "WireFrame.direction":
+		if e.ComplexityRoot.WireFrame.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Direction(childComplexity), true
+	case "WireFrame.fields":
+		if e.ComplexityRoot.WireFrame.Fields == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Fields(childComplexity), true
+	case "WireFrame.fin":
+		if e.ComplexityRoot.WireFrame.Fin == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Fin(childComplexity), true
+	case "WireFrame.kind":
+		if e.ComplexityRoot.WireFrame.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Kind(childComplexity), true
+	case "WireFrame.length":
+		if e.ComplexityRoot.WireFrame.Length == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Length(childComplexity), true
+	case "WireFrame.lengthForm":
+		if e.ComplexityRoot.WireFrame.LengthForm == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.LengthForm(childComplexity), true
+	case "WireFrame.masked":
+		if e.ComplexityRoot.WireFrame.Masked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Masked(childComplexity), true
+	case "WireFrame.number":
+		if e.ComplexityRoot.WireFrame.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Number(childComplexity), true
+	case "WireFrame.opcode":
+		if e.ComplexityRoot.WireFrame.Opcode == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Opcode(childComplexity), true
+	case "WireFrame.payload":
+		if e.ComplexityRoot.WireFrame.Payload == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Payload(childComplexity), true
+	case "WireFrame.problems":
+		if e.ComplexityRoot.WireFrame.Problems == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Problems(childComplexity), true
+	case "WireFrame.received":
+		if e.ComplexityRoot.WireFrame.Received == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Received(childComplexity), true
+	case "WireFrame.rsv1":
+		if e.ComplexityRoot.WireFrame.Rsv1 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Rsv1(childComplexity), true
+	case "WireFrame.rsv2":
+		if e.ComplexityRoot.WireFrame.Rsv2 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Rsv2(childComplexity), true
+	case "WireFrame.rsv3":
+		if e.ComplexityRoot.WireFrame.Rsv3 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireFrame.Rsv3(childComplexity), true
+
+	case "WireGraphQL.id":
+		if e.ComplexityRoot.WireGraphQL.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireGraphQL.ID(childComplexity), true
+	case "WireGraphQL.known":
+		if e.ComplexityRoot.WireGraphQL.Known == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireGraphQL.Known(childComplexity), true
+	case "WireGraphQL.type":
+		if e.ComplexityRoot.WireGraphQL.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireGraphQL.Type(childComplexity), true
+
+	case "WireHeader.name":
+		if e.ComplexityRoot.WireHeader.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireHeader.Name(childComplexity), true
+	case "WireHeader.value":
+		if e.ComplexityRoot.WireHeader.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireHeader.Value(childComplexity), true
+
+	case "WireMQTT.summary":
+		if e.ComplexityRoot.WireMQTT.Summary == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMQTT.Summary(childComplexity), true
+	case "WireMQTT.type":
+		if e.ComplexityRoot.WireMQTT.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMQTT.Type(childComplexity), true
+
+	case "WireMessage.at":
+		if e.ComplexityRoot.WireMessage.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.At(childComplexity), true
+	case "WireMessage.compressed":
+		if e.ComplexityRoot.WireMessage.Compressed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Compressed(childComplexity), true
+	case "WireMessage.connection":
+		if e.ComplexityRoot.WireMessage.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Connection(childComplexity), true
+	case "WireMessage.cursor":
+		if e.ComplexityRoot.WireMessage.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Cursor(childComplexity), true
+	case "WireMessage.direction":
+		if e.ComplexityRoot.WireMessage.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Direction(childComplexity), true
+	case "WireMessage.fragments":
+		if e.ComplexityRoot.WireMessage.Fragments == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Fragments(childComplexity), true
+	case "WireMessage.graphql":
+		if e.ComplexityRoot.WireMessage.Graphql == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Graphql(childComplexity), true
+	case "WireMessage.mqtt":
+		if e.ComplexityRoot.WireMessage.Mqtt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Mqtt(childComplexity), true
+	case "WireMessage.number":
+		if e.ComplexityRoot.WireMessage.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Number(childComplexity), true
+	case "WireMessage.payload":
+		if e.ComplexityRoot.WireMessage.Payload == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Payload(childComplexity), true
+	case "WireMessage.problems":
+		if e.ComplexityRoot.WireMessage.Problems == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Problems(childComplexity), true
+	case "WireMessage.sha256":
+		if e.ComplexityRoot.WireMessage.Sha256 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Sha256(childComplexity), true
+	case "WireMessage.size":
+		if e.ComplexityRoot.WireMessage.Size == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Size(childComplexity), true
+	case "WireMessage.text":
+		if e.ComplexityRoot.WireMessage.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.Text(childComplexity), true
+	case "WireMessage.wireSize":
+		if e.ComplexityRoot.WireMessage.WireSize == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireMessage.WireSize(childComplexity), true
+
+	case "WireProblem.closeCode":
+		if e.ComplexityRoot.WireProblem.CloseCode == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireProblem.CloseCode(childComplexity), true
+	case "WireProblem.rule":
+		if e.ComplexityRoot.WireProblem.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireProblem.Rule(childComplexity), true
+	case "WireProblem.section":
+		if e.ComplexityRoot.WireProblem.Section == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireProblem.Section(childComplexity), true
+	case "WireProblem.text":
+		if e.ComplexityRoot.WireProblem.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireProblem.Text(childComplexity), true
+
+	case "WireRequest.at":
+		if e.ComplexityRoot.WireRequest.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.At(childComplexity), true
+	case "WireRequest.connection":
+		if e.ComplexityRoot.WireRequest.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Connection(childComplexity), true
+	case "WireRequest.cursor":
+		if e.ComplexityRoot.WireRequest.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Cursor(childComplexity), true
+	case "WireRequest.headers":
+		if e.ComplexityRoot.WireRequest.Headers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Headers(childComplexity), true
+	case "WireRequest.host":
+		if e.ComplexityRoot.WireRequest.Host == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Host(childComplexity), true
+	case "WireRequest.method":
+		if e.ComplexityRoot.WireRequest.Method == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Method(childComplexity), true
+	case "WireRequest.number":
+		if e.ComplexityRoot.WireRequest.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Number(childComplexity), true
+	case "WireRequest.protocol":
+		if e.ComplexityRoot.WireRequest.Protocol == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.Protocol(childComplexity), true
+	case "WireRequest.uri":
+		if e.ComplexityRoot.WireRequest.URI == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireRequest.URI(childComplexity), true
+
+	case "WireResponse.at":
+		if e.ComplexityRoot.WireResponse.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.At(childComplexity), true
+	case "WireResponse.connection":
+		if e.ComplexityRoot.WireResponse.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.Connection(childComplexity), true
+	case "WireResponse.cursor":
+		if e.ComplexityRoot.WireResponse.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.Cursor(childComplexity), true
+	case "WireResponse.headers":
+		if e.ComplexityRoot.WireResponse.Headers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.Headers(childComplexity), true
+	case "WireResponse.number":
+		if e.ComplexityRoot.WireResponse.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.Number(childComplexity), true
+	case "WireResponse.status":
+		if e.ComplexityRoot.WireResponse.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WireResponse.Status(childComplexity), true
 
 	}
 	return 0, false
@@ -900,9 +2141,13 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAppendRedisStreamInput,
+		ec.unmarshalInputMockKnobsInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
+		ec.unmarshalInputRawFrameInput,
 		ec.unmarshalInputSendMessageInput,
+		ec.unmarshalInputSendRawFramesInput,
+		ec.unmarshalInputSendRawRequestInput,
 		ec.unmarshalInputStreamFieldInput,
 	)
 	first := true
@@ -1250,6 +2495,45 @@ input StreamFieldInput {
   value: String!
 }
 `, BuiltIn: false},
+	{Name: "../demos.graphqls", Input: `extend type Query {
+  "Everything that can be tried on this gateway: its practice servers and its live subscriptions."
+  demos: [Demo!]!
+}
+
+"Something to try."
+type Demo {
+  "Stable, for programs."
+  id: ID!
+  "What it is, in a few words."
+  title("The language." locale: Locale! = EN): String!
+  "The phase of the course that it belongs to: 1 foundations, 2 implementation, 3 testing, 4 production."
+  phase: Int!
+  "Where it is. The first is on the address by which you reached the gateway; the others are the course's own ports."
+  urls: [String!]!
+  "A GraphQL document to run; null: what a client sends is up to you."
+  document: String
+  "Whether it works now."
+  state: DemoState!
+}
+
+"Whether a demo works now."
+enum DemoState {
+  "It does."
+  UP
+  "It waits for its broker, which cannot be reached."
+  AWAY
+  "It is switched off on this gateway."
+  OFF
+}
+
+"A language."
+enum Locale {
+  "English."
+  EN
+  "Japanese."
+  JA
+}
+`, BuiltIn: false},
 	{Name: "../gateway.graphqls", Input: `extend type Query {
   "What the gateway has to do at this moment."
   gatewayStats: GatewayStats!
@@ -1296,6 +2580,404 @@ type RefusalCount {
   code: String!
   "How often since the start."
   count: Float!
+}
+`, BuiltIn: false},
+	{Name: "../labs.graphqls", Input: `extend type Query {
+  "A lab session, or null when there is none by that id: it was forgotten, or expired."
+  labSession("As ` + "`" + `startLab` + "`" + ` gave it." id: ID!): LabSession
+}
+
+extend type Mutation {
+  """
+  Starts a lab session: practice servers of your own, whose URLs nobody can guess and which show you everything that your client sends. Point any client at them, in any language.
+  """
+  startLab("The lesson that it is for, by its slug; null: none in particular." lesson: ID): LabSession!
+  "Begins the life of a session anew. A request and an open connection do that, too."
+  extendLab("As ` + "`" + `startLab` + "`" + ` gave it." id: ID!): LabSession!
+  "Ends a session at once: its connections are closed with 1012, and all that was recorded is gone. False: there was none."
+  forgetLab("As ` + "`" + `startLab` + "`" + ` gave it." id: ID!): Boolean!
+  """
+  Plays WebSocket frames to a session's servers, as a client would, right or wrong: for what JavaScript in a page cannot send. They go to that session and nowhere else. ` + "`" + `wireEvents` + "`" + ` shows what the server saw.
+  """
+  sendRawFrames("Where to, and what." input: SendRawFramesInput!): RawAnswer!
+  "Plays an HTTP request to a session's servers, as it is written. It goes to that session and nowhere else."
+  sendRawRequest("Where to, and what." input: SendRawRequestInput!): RawAnswer!
+}
+
+extend type Subscription {
+  """
+  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library.
+  """
+  wireEvents(
+    "As ` + "`" + `startLab` + "`" + ` gave it."
+    session: ID!
+    "Only what came after this event, and nothing of that twice; without it, what comes from now on."
+    after: Cursor
+  ): WireEvent! @shared(resume: "after")
+}
+
+"A place to practise: servers of one's own, and what they see."
+type LabSession {
+  "Whoever knows it may use the session: keep it to yourself."
+  id: ID!
+  "What topics, channels and logs call the session. The id cannot be had from it. The session's MQTT topics begin with ` + "`" + `lab/<name>/` + "`" + `, its Redis channels with ` + "`" + `lab:<name>:` + "`" + `."
+  name: ID!
+  "The slug of the lesson that it is for."
+  lesson: ID
+  "A word to send when an exercise asks for it, so that nothing is passed by accident."
+  nonce: String!
+  "When it ends, unless it is used before."
+  expiresAt: DateTime!
+  "Where its servers are."
+  servers: [LabServer!]!
+  "What has been seen so far, in numbers."
+  counts: WireCounts!
+  "The newest events, oldest of them first. ` + "`" + `wireEvents` + "`" + ` goes on behind the last one's cursor."
+  events("1 to 500." last: Int! = 50): [WireEvent!]!
+}
+
+"One of the servers of a session."
+type LabServer {
+  "What it is: echo, mock, chaos, and so on."
+  name: String!
+  "Where a WebSocket client finds it."
+  url: String!
+}
+
+"What a session has seen."
+type WireCounts {
+  "Connections and plain requests, so far."
+  connections: Int!
+  "Of them, how many are open."
+  open: Int!
+  "Frames from the client."
+  framesToServer: Int!
+  "Frames from the server."
+  framesToClient: Int!
+  "What was wrong with them."
+  problems: Int!
+}
+
+"Something that a session's servers saw."
+interface WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+}
+
+"An HTTP request: of a WebSocket, its opening handshake."
+type WireRequest implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "GET, for a WebSocket."
+  method: String!
+  "Path and query, as they were sent."
+  uri: String!
+  "Such as HTTP/1.1."
+  protocol: String!
+  "The header Host."
+  host: String!
+  "The other headers, by name."
+  headers: [WireHeader!]!
+}
+
+"The answer to a request."
+type WireResponse implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "101 for a WebSocket that is open."
+  status: Int!
+  "Its headers, by name."
+  headers: [WireHeader!]!
+}
+
+"One line of a head."
+type WireHeader {
+  "As the server understands it: in canonical case."
+  name: String!
+  "What stood behind the colon."
+  value: String!
+}
+
+"A frame (RFC 6455, section 5.2), right or wrong, whole or not."
+type WireFrame implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "Which way it went."
+  direction: WireDirection!
+  "Whether it is the last of its message."
+  fin: Boolean!
+  "The first reserved bit: it marks a compressed message, where permessage-deflate was agreed on."
+  rsv1: Boolean!
+  "The second reserved bit, which nobody uses."
+  rsv2: Boolean!
+  "The third reserved bit, which nobody uses."
+  rsv3: Boolean!
+  "0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong; the others are reserved."
+  opcode: Int!
+  "The opcode's name."
+  kind: String!
+  "Clients mask, servers do not."
+  masked: Boolean!
+  "How the header writes the length: in 7, 16 or 64 bits."
+  lengthForm: Int!
+  "Of the payload in bytes, as the header says. As text, since it may be larger than an Int."
+  length: String!
+  "How much of the payload arrived."
+  received: String!
+  "The payload, unmasked."
+  payload: WireBytes!
+  "The frame taken apart, field by field."
+  fields: [WireField!]!
+  "What RFC 6455 has against it."
+  problems: [WireProblem!]!
+}
+
+"A data message: all its fragments together, inflated."
+type WireMessage implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "Which way it went."
+  direction: WireDirection!
+  "Whether it is text; else it is binary."
+  text: Boolean!
+  "In bytes, inflated."
+  size: Int!
+  "In bytes, of the payloads that carried it."
+  wireSize: Int!
+  "How many frames carried it."
+  fragments: Int!
+  "Whether it was compressed (RFC 7692)."
+  compressed: Boolean!
+  "What it says."
+  payload: WireBytes!
+  "In hexadecimal, of the whole message."
+  sha256: String!
+  "What it says in a GraphQL subprotocol."
+  graphql: WireGraphQL
+  "The MQTT packets that end in it."
+  mqtt: [WireMQTT!]!
+  "Why it is no message."
+  problems: [WireProblem!]!
+}
+
+"The closing handshake (RFC 6455, section 7), as far as it went."
+type WireClose implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "Who sent the first Close frame; NOBODY: the connection was lost."
+  by: WireSide!
+  "Of that frame; 1005: it had none; 1006: there was no frame. Neither is ever sent."
+  code: Int!
+  "Of that frame."
+  reason: String!
+  "Whether the other side answered with one of its own."
+  complete: Boolean!
+}
+
+"The end of a TCP connection."
+type WireEnd implements WireEvent {
+  "Give it to ` + "`" + `wireEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "Which connection, or plain request, of the session: from 1."
+  connection: Int!
+  "When it happened."
+  at: DateTime!
+  "Who ended it."
+  by: WireSide!
+  "How."
+  how: WireEnding!
+  "Bytes from the client behind the handshake."
+  bytesToServer: String!
+  "Bytes from the server behind the handshake."
+  bytesToClient: String!
+}
+
+"Bytes, as far as they were kept."
+type WireBytes {
+  "How many were kept: fewer than there were when there are more than 128 KiB, or when later events needed the room."
+  kept: Int!
+  "The first of them as text; what is not UTF-8 is shown as \uFFFD."
+  text("1 to 65,536." first: Int! = 4096): String!
+  "The first of them in hexadecimal."
+  hex("1 to 65,536." first: Int! = 256): String!
+}
+
+"One field of a frame."
+type WireField {
+  "As RFC 6455 calls it."
+  name: String!
+  "Of its first bit, from the frame's first."
+  offset: Int!
+  "How many bits it has."
+  bits: Int!
+  "Flags and numbers in decimal, opcodes and bytes in hexadecimal; of a long payload the first bytes, as they are on the wire."
+  value: String!
+  "What that means; empty when the value says it."
+  meaning: String!
+}
+
+"Something that is wrong."
+type WireProblem {
+  "The rule that was broken, in a word for programs."
+  rule: String!
+  "What was seen."
+  text: String!
+  "Where the rule stands, such as ` + "`" + `RFC 6455, section 5.1` + "`" + `."
+  section: String!
+  "The close code that a strict receiver answers with."
+  closeCode: Int!
+}
+
+"A message of a GraphQL subprotocol."
+type WireGraphQL {
+  "Such as ` + "`" + `subscribe` + "`" + `."
+  type: String!
+  "Of the operation; empty: none."
+  id: String!
+  "Whether the subprotocol has this type in this direction."
+  known: Boolean!
+}
+
+"An MQTT packet."
+type WireMQTT {
+  "Such as ` + "`" + `PUBLISH` + "`" + `."
+  type: String!
+  "What it is about, in a line: topic, QoS, packet id, return codes."
+  summary: String!
+}
+
+"Which way bytes go."
+enum WireDirection {
+  "From the client. Such frames are masked."
+  TO_SERVER
+  "From the server."
+  TO_CLIENT
+}
+
+"Who did something."
+enum WireSide {
+  "The client."
+  CLIENT
+  "The server."
+  SERVER
+  "Neither: the connection was lost."
+  NOBODY
+}
+
+"How a TCP connection ended."
+enum WireEnding {
+  "Closed."
+  FIN
+  "Reset, or closed although something was left to read."
+  RST
+  "Given up by the server: nothing came, or nothing was taken."
+  TIMEOUT
+}
+
+"Frames to play to a session."
+input SendRawFramesInput {
+  "As ` + "`" + `startLab` + "`" + ` gave it."
+  session: ID!
+  "Which of the session's servers, with a query if you like: ` + "`" + `echo` + "`" + `, ` + "`" + `echo?ping=1s` + "`" + `, ` + "`" + `mock` + "`" + `."
+  path: String! = "echo"
+  "What the handshake offers in Sec-WebSocket-Protocol."
+  subprotocols: [String!]! = []
+  "Whether it offers permessage-deflate."
+  deflate: Boolean! = false
+  "Sent one after the other. At most 64, and 256 KiB in all."
+  frames: [RawFrameInput!]!
+  "How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner."
+  waitMs: Int! = 500
+  "Whether to leave unread what the server sends, like a client that hangs."
+  deaf: Boolean! = false
+}
+
+"""
+A frame to play. What is left out is as it should be: FIN set, masked, the shortest form of the payload's own length.
+"""
+input RawFrameInput {
+  "0 to 15: 1 is text, 2 binary, 0 a continuation, 8 close, 9 ping, 10 pong."
+  opcode: Int! = 1
+  "The payload as text."
+  text: String
+  "The payload in hexadecimal, in place of text. Blanks are allowed."
+  hex: String
+  "Whether it is the last of its message."
+  fin: Boolean! = true
+  "The first reserved bit."
+  rsv1: Boolean! = false
+  "The second reserved bit."
+  rsv2: Boolean! = false
+  "The third reserved bit."
+  rsv3: Boolean! = false
+  "Whether the payload is masked."
+  masked: Boolean! = true
+  "The masking key: 8 hexadecimal digits; left out: a random one."
+  key: String
+  "How to write the length: 7, 16 or 64 bits; left out: in the shortest form."
+  lengthForm: Int
+  "What the header is to say in place of the payload's own length."
+  length: Int
+  "How long to wait behind it, in milliseconds: 0 to 20,000."
+  pauseMs: Int! = 0
+}
+
+"A request to play to a session."
+input SendRawRequestInput {
+  "As ` + "`" + `startLab` + "`" + ` gave it."
+  session: ID!
+  "The request line and the headers, as you write them: lines end as HTTP wants it, and an empty line is put behind them. The path is that of one of the session's servers, such as ` + "`" + `/echo` + "`" + `."
+  head: String!
+  "How long to listen, in milliseconds: 0 to 20,000. The server's close ends it sooner."
+  waitMs: Int! = 500
+}
+
+"What came back."
+type RawAnswer {
+  "Of the answer to the request; null: there was none."
+  status: Int
+  "The answer's head and what is behind it, at most 64 KiB."
+  answer: WireBytes!
+  "Whether the server has closed the connection."
+  closed: Boolean!
 }
 `, BuiltIn: false},
 	{Name: "../live.graphqls", Input: `"Read once. Everything here also works over WebSocket."
@@ -1349,6 +3031,152 @@ type Subscription {
     "How many events come before the error: 0 to 100. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
     after: Int! = 2
   ): Int!
+}
+`, BuiltIn: false},
+	{Name: "../mock.graphqls", Input: `extend type Query {
+  "What a mock server is doing: its script, its connections, its knobs."
+  mockState("Whose mock; null: that of the course ports, which can be reached so on the gateway's own machine only." session: ID): MockState!
+  "How what clients sent to a mock server compares with what its script expects."
+  mockVerdict("Whose mock; null: that of the course ports, which can be reached so on the gateway's own machine only." session: ID): MockVerdict!
+}
+
+extend type Mutation {
+  """
+  Has a mock server obey another script. Connections that are open stay with the one that they began with; the verdict begins anew. A wrong script is refused with its line, its column and the nearest word that is known (` + "`" + `SCRIPT_INVALID` + "`" + `).
+  """
+  setMockScript(
+    "Whose mock; null: that of the course ports, which can be changed on the gateway's own machine only."
+    session: ID
+    "In YAML or JSON, at most 64 KiB. In a lab session its variable ` + "`" + `nonce` + "`" + `, if it declares one, is the session's."
+    script: String!
+  ): MockState!
+  "Changes some of a mock server's knobs, on open connections too."
+  setMockKnobs(
+    "Whose mock; null: that of the course ports, which can be changed on the gateway's own machine only."
+    session: ID
+    "Those that are left out stay as they are."
+    knobs: MockKnobsInput!
+  ): MockState!
+}
+
+"What a mock server is doing."
+type MockState {
+  "What its script calls itself; it may be empty."
+  name: String!
+  "The paths that the script names. When there are none, it is for all."
+  paths: [String!]!
+  "The variables that the script declares under ` + "`" + `vars` + "`" + `."
+  variables: [String!]!
+  "What everything random is drawn from: the same seed and the same order of connections draw the same. As text, since it may be larger than an Int."
+  seed: String!
+  "When the script was set."
+  since: DateTime!
+  "Connections that are open now."
+  open: Int!
+  "Connections that were opened since the script was set."
+  opened: Int!
+  "Messages that were left out since then because a client read too slowly."
+  dropped: Int!
+  "How the server behaves whatever the script says."
+  knobs: MockKnobs!
+}
+
+"How a mock server behaves whatever its script says."
+type MockKnobs {
+  "Before everything that is sent, in milliseconds."
+  latencyMs: Int!
+  "How many messages are answered by an error in place of what the script says, from 0 to 1."
+  errorRate: Float!
+  "How many connections may be open at once; more are answered 503."
+  connections: Int!
+  "How many bytes may wait to be sent to one client."
+  bufferBytes: Int!
+  "What becomes of more."
+  overflow: MockOverflow!
+}
+
+"Changes to a mock server's knobs."
+input MockKnobsInput {
+  "Before everything that is sent, in milliseconds: 0 to 10,000."
+  latencyMs: Int
+  "How many messages are answered by an error in place of what the script says, from 0 to 1."
+  errorRate: Float
+  "How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own."
+  connections: Int
+  "How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits."
+  bufferBytes: Int
+  "What becomes of more."
+  overflow: MockOverflow
+}
+
+"What becomes of what a client reads too slowly."
+enum MockOverflow {
+  "Its connection is reset."
+  CUT
+  "What does not fit is not sent."
+  DROP
+}
+
+"How what clients sent compares with what a script expects."
+type MockVerdict {
+  "Over all connections."
+  state: MockVerdictState!
+  "What the script calls itself; it may be empty."
+  script: String!
+  "What the script drew from."
+  seed: String!
+  "Connections that passed."
+  passed: Int!
+  "Connections that failed."
+  failed: Int!
+  "In the order in which they opened, at most 100."
+  connections: [MockConnectionVerdict!]!
+  "Connections that are not listed any more. They are counted above."
+  omitted: Int!
+  "All of this for people, in lines."
+  text: String!
+}
+
+"The verdict on one connection."
+type MockConnectionVerdict {
+  "Which connection it is on its path since the script was set, from 1."
+  number: Int!
+  "The path of its URL."
+  path: String!
+  "Over its checks."
+  state: MockVerdictState!
+  "Whether it is over."
+  ended: Boolean!
+  "How many messages came."
+  received: Int!
+  "The expectations, in the script's order."
+  checks: [MockCheck!]!
+}
+
+"The verdict on one expectation."
+type MockCheck {
+  "Where it stands in the script; 0: it is that nothing else comes."
+  line: Int!
+  "What was expected."
+  wanted: String!
+  "How far it has come."
+  state: MockVerdictState!
+  "What stands against it, or comes nearest to it; empty: nothing."
+  saw: String!
+  "The number of the message that was seen, from 1; 0: none."
+  message: Int!
+}
+
+"How far an expectation has come."
+enum MockVerdictState {
+  "The script expects nothing."
+  NONE
+  "It can still pass or fail."
+  OPEN
+  "Everything came that had to."
+  PASSED
+  "Something came that may not, or did not come."
+  FAILED
 }
 `, BuiltIn: false},
 	{Name: "../rooms.graphqls", Input: `extend type Query {
@@ -1604,6 +3432,24 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
 }
 
+func (ec *executionContext) childFields_Demo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Demo_id(ctx, field)
+	case "title":
+		return ec.fieldContext_Demo_title(ctx, field)
+	case "phase":
+		return ec.fieldContext_Demo_phase(ctx, field)
+	case "urls":
+		return ec.fieldContext_Demo_urls(ctx, field)
+	case "document":
+		return ec.fieldContext_Demo_document(ctx, field)
+	case "state":
+		return ec.fieldContext_Demo_state(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Demo", field.Name)
+}
+
 func (ec *executionContext) childFields_GatewayStats(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "at":
@@ -1628,6 +3474,38 @@ func (ec *executionContext) childFields_GatewayStats(ctx context.Context, field 
 		return ec.fieldContext_GatewayStats_goroutines(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type GatewayStats", field.Name)
+}
+
+func (ec *executionContext) childFields_LabServer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_LabServer_name(ctx, field)
+	case "url":
+		return ec.fieldContext_LabServer_url(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LabServer", field.Name)
+}
+
+func (ec *executionContext) childFields_LabSession(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_LabSession_id(ctx, field)
+	case "name":
+		return ec.fieldContext_LabSession_name(ctx, field)
+	case "lesson":
+		return ec.fieldContext_LabSession_lesson(ctx, field)
+	case "nonce":
+		return ec.fieldContext_LabSession_nonce(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_LabSession_expiresAt(ctx, field)
+	case "servers":
+		return ec.fieldContext_LabSession_servers(ctx, field)
+	case "counts":
+		return ec.fieldContext_LabSession_counts(ctx, field)
+	case "events":
+		return ec.fieldContext_LabSession_events(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LabSession", field.Name)
 }
 
 func (ec *executionContext) childFields_MQTTMessage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1704,6 +3582,102 @@ func (ec *executionContext) childFields_MessageEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type MessageEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_MockCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "line":
+		return ec.fieldContext_MockCheck_line(ctx, field)
+	case "wanted":
+		return ec.fieldContext_MockCheck_wanted(ctx, field)
+	case "state":
+		return ec.fieldContext_MockCheck_state(ctx, field)
+	case "saw":
+		return ec.fieldContext_MockCheck_saw(ctx, field)
+	case "message":
+		return ec.fieldContext_MockCheck_message(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockCheck", field.Name)
+}
+
+func (ec *executionContext) childFields_MockConnectionVerdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_MockConnectionVerdict_number(ctx, field)
+	case "path":
+		return ec.fieldContext_MockConnectionVerdict_path(ctx, field)
+	case "state":
+		return ec.fieldContext_MockConnectionVerdict_state(ctx, field)
+	case "ended":
+		return ec.fieldContext_MockConnectionVerdict_ended(ctx, field)
+	case "received":
+		return ec.fieldContext_MockConnectionVerdict_received(ctx, field)
+	case "checks":
+		return ec.fieldContext_MockConnectionVerdict_checks(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockConnectionVerdict", field.Name)
+}
+
+func (ec *executionContext) childFields_MockKnobs(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "latencyMs":
+		return ec.fieldContext_MockKnobs_latencyMs(ctx, field)
+	case "errorRate":
+		return ec.fieldContext_MockKnobs_errorRate(ctx, field)
+	case "connections":
+		return ec.fieldContext_MockKnobs_connections(ctx, field)
+	case "bufferBytes":
+		return ec.fieldContext_MockKnobs_bufferBytes(ctx, field)
+	case "overflow":
+		return ec.fieldContext_MockKnobs_overflow(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockKnobs", field.Name)
+}
+
+func (ec *executionContext) childFields_MockState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_MockState_name(ctx, field)
+	case "paths":
+		return ec.fieldContext_MockState_paths(ctx, field)
+	case "variables":
+		return ec.fieldContext_MockState_variables(ctx, field)
+	case "seed":
+		return ec.fieldContext_MockState_seed(ctx, field)
+	case "since":
+		return ec.fieldContext_MockState_since(ctx, field)
+	case "open":
+		return ec.fieldContext_MockState_open(ctx, field)
+	case "opened":
+		return ec.fieldContext_MockState_opened(ctx, field)
+	case "dropped":
+		return ec.fieldContext_MockState_dropped(ctx, field)
+	case "knobs":
+		return ec.fieldContext_MockState_knobs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockState", field.Name)
+}
+
+func (ec *executionContext) childFields_MockVerdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "state":
+		return ec.fieldContext_MockVerdict_state(ctx, field)
+	case "script":
+		return ec.fieldContext_MockVerdict_script(ctx, field)
+	case "seed":
+		return ec.fieldContext_MockVerdict_seed(ctx, field)
+	case "passed":
+		return ec.fieldContext_MockVerdict_passed(ctx, field)
+	case "failed":
+		return ec.fieldContext_MockVerdict_failed(ctx, field)
+	case "connections":
+		return ec.fieldContext_MockVerdict_connections(ctx, field)
+	case "omitted":
+		return ec.fieldContext_MockVerdict_omitted(ctx, field)
+	case "text":
+		return ec.fieldContext_MockVerdict_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MockVerdict", field.Name)
+}
+
 func (ec *executionContext) childFields_PageInfo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "hasPreviousPage":
@@ -1738,6 +3712,18 @@ func (ec *executionContext) childFields_PublishReceipt(ctx context.Context, fiel
 		return ec.fieldContext_PublishReceipt_receivers(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PublishReceipt", field.Name)
+}
+
+func (ec *executionContext) childFields_RawAnswer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "status":
+		return ec.fieldContext_RawAnswer_status(ctx, field)
+	case "answer":
+		return ec.fieldContext_RawAnswer_answer(ctx, field)
+	case "closed":
+		return ec.fieldContext_RawAnswer_closed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RawAnswer", field.Name)
 }
 
 func (ec *executionContext) childFields_RedisMessage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1802,6 +3788,96 @@ func (ec *executionContext) childFields_StreamField(ctx context.Context, field g
 		return ec.fieldContext_StreamField_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type StreamField", field.Name)
+}
+
+func (ec *executionContext) childFields_WireBytes(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "kept":
+		return ec.fieldContext_WireBytes_kept(ctx, field)
+	case "text":
+		return ec.fieldContext_WireBytes_text(ctx, field)
+	case "hex":
+		return ec.fieldContext_WireBytes_hex(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireBytes", field.Name)
+}
+
+func (ec *executionContext) childFields_WireCounts(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "connections":
+		return ec.fieldContext_WireCounts_connections(ctx, field)
+	case "open":
+		return ec.fieldContext_WireCounts_open(ctx, field)
+	case "framesToServer":
+		return ec.fieldContext_WireCounts_framesToServer(ctx, field)
+	case "framesToClient":
+		return ec.fieldContext_WireCounts_framesToClient(ctx, field)
+	case "problems":
+		return ec.fieldContext_WireCounts_problems(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireCounts", field.Name)
+}
+
+func (ec *executionContext) childFields_WireField(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_WireField_name(ctx, field)
+	case "offset":
+		return ec.fieldContext_WireField_offset(ctx, field)
+	case "bits":
+		return ec.fieldContext_WireField_bits(ctx, field)
+	case "value":
+		return ec.fieldContext_WireField_value(ctx, field)
+	case "meaning":
+		return ec.fieldContext_WireField_meaning(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireField", field.Name)
+}
+
+func (ec *executionContext) childFields_WireGraphQL(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_WireGraphQL_type(ctx, field)
+	case "id":
+		return ec.fieldContext_WireGraphQL_id(ctx, field)
+	case "known":
+		return ec.fieldContext_WireGraphQL_known(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireGraphQL", field.Name)
+}
+
+func (ec *executionContext) childFields_WireHeader(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_WireHeader_name(ctx, field)
+	case "value":
+		return ec.fieldContext_WireHeader_value(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireHeader", field.Name)
+}
+
+func (ec *executionContext) childFields_WireMQTT(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "type":
+		return ec.fieldContext_WireMQTT_type(ctx, field)
+	case "summary":
+		return ec.fieldContext_WireMQTT_summary(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireMQTT", field.Name)
+}
+
+func (ec *executionContext) childFields_WireProblem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rule":
+		return ec.fieldContext_WireProblem_rule(ctx, field)
+	case "text":
+		return ec.fieldContext_WireProblem_text(ctx, field)
+	case "section":
+		return ec.fieldContext_WireProblem_section(ctx, field)
+	case "closeCode":
+		return ec.fieldContext_WireProblem_closeCode(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WireProblem", field.Name)
 }
 
 func (ec *executionContext) childFields___Directive(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1920,6 +3996,34 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 
 // region    ***************************** args.gotpl *****************************
 
+func (ec *executionContext) field_Demo_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (model.Locale, error) {
+			return ec.unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_LabSession_events_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -1931,6 +4035,34 @@ func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Co
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_extendLab_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_forgetLab_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -1976,6 +4108,78 @@ func (ec *executionContext) field_Mutation_sendMessage_args(ctx context.Context,
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_sendRawFrames_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SendRawFramesInput, error) {
+			return ec.unmarshalNSendRawFramesInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawFramesInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_sendRawRequest_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SendRawRequestInput, error) {
+			return ec.unmarshalNSendRawRequestInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawRequestInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_setMockKnobs_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "knobs",
+		func(ctx context.Context, v any) (model.MockKnobsInput, error) {
+			return ec.unmarshalNMockKnobsInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobsInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["knobs"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_setMockScript_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "script",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["script"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_setTyping_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -1995,6 +4199,20 @@ func (ec *executionContext) field_Mutation_setTyping_args(ctx context.Context, r
 		return nil, err
 	}
 	args["typing"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_startLab_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "lesson",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["lesson"] = arg0
 	return args, nil
 }
 
@@ -2037,6 +4255,48 @@ func (ec *executionContext) field_Query_fail_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["code"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_labSession_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_mockState_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_mockVerdict_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
 	return args, nil
 }
 
@@ -2284,6 +4544,56 @@ func (ec *executionContext) field_Subscription_timeUpdates_args(ctx context.Cont
 	return args, nil
 }
 
+func (ec *executionContext) field_Subscription_wireEvents_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_WireBytes_hex_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_WireBytes_text_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field___Directive_args_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -2434,6 +4744,165 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_id(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_title(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Demo",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Demo_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Demo_phase(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_urls(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_urls(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URLs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_urls(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_document(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_document(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Document, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_document(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Demo_state(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Demo_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+			return ec.marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Demo_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type DemoState does not have child fields"))
 }
 
 func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
@@ -2673,6 +5142,275 @@ func (ec *executionContext) _GatewayStats_goroutines(ctx context.Context, field 
 }
 func (ec *executionContext) fieldContext_GatewayStats_goroutines(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LabServer_name(ctx context.Context, field graphql.CollectedField, obj *model.LabServer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabServer_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabServer_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabServer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LabServer_url(ctx context.Context, field graphql.CollectedField, obj *model.LabServer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabServer_url(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabServer_url(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabServer", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_id(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabSession", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_name(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabSession", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_lesson(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOID2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabSession", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_nonce(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_nonce(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nonce, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_nonce(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabSession", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_expiresAt(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Expires(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabSession", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LabSession_servers(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_servers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Servers(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LabServer) graphql.Marshaler {
+			return ec.marshalNLabServer2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabServerᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_servers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabSession",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LabServer(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LabSession_counts(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_counts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Counts(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.WireCounts) graphql.Marshaler {
+			return ec.marshalNWireCounts2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireCounts(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_counts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabSession",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireCounts(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LabSession_events(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_events(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Events(fc.Args["last"].(int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireEvent) graphql.Marshaler {
+			return ec.marshalNWireEvent2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireEventᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_events(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabSession",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_LabSession_events_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _MQTTMessage_topic(ctx context.Context, field graphql.CollectedField, obj *model.MQTTMessage) (ret graphql.Marshaler) {
@@ -3217,6 +5955,792 @@ func (ec *executionContext) fieldContext_MessageEdge_node(_ context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _MockCheck_line(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_line(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Line, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_line(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_wanted(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_wanted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Wanted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_wanted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_state(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_saw(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_saw(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Saw, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_saw(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockCheck_message(ctx context.Context, field graphql.CollectedField, obj *mock.Check) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockCheck_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockCheck_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockCheck", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_number(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_path(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_path(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Path, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_path(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_state(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_ended(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_ended(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ended, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_ended(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_received(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_received(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Received, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_received(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockConnectionVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockConnectionVerdict_checks(ctx context.Context, field graphql.CollectedField, obj *mock.ConnectionVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockConnectionVerdict_checks(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Checks, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []mock.Check) graphql.Marshaler {
+			return ec.marshalNMockCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheckᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockConnectionVerdict_checks(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockConnectionVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockCheck(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockKnobs_latencyMs(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_latencyMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LatencyMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_latencyMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_errorRate(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_errorRate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ErrorRate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_errorRate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_connections(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_bufferBytes(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_bufferBytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BufferBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_bufferBytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockKnobs_overflow(ctx context.Context, field graphql.CollectedField, obj *model.MockKnobs) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockKnobs_overflow(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Overflow, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.Overflow) graphql.Marshaler {
+			return ec.marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockKnobs_overflow(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockKnobs", field, false, false, errors.New("field of type MockOverflow does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_name(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_paths(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_paths(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Paths(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_paths(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_variables(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_variables(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Variables(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_variables(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_seed(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_since(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_since(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Since, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_open(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_opened(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_opened(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Opened, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_opened(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_dropped(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_dropped(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Dropped, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_dropped(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockState_knobs(ctx context.Context, field graphql.CollectedField, obj *model.MockState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockState_knobs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Knobs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockKnobs) graphql.Marshaler {
+			return ec.marshalNMockKnobs2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobs(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockState_knobs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockState",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockKnobs(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockVerdict_state(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_state(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.State, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v mock.State) graphql.Marshaler {
+			return ec.marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type MockVerdictState does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_script(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_script(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Script, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_script(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_seed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_passed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_passed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Passed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_passed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_failed(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_failed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_failed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_connections(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []mock.ConnectionVerdict) graphql.Marshaler {
+			return ec.marshalNMockConnectionVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdictᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "MockVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockConnectionVerdict(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _MockVerdict_omitted(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_omitted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Omitted, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_omitted(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _MockVerdict_text(ctx context.Context, field graphql.CollectedField, obj *model.MockVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_MockVerdict_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_MockVerdict_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MockVerdict", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
 func (ec *executionContext) _Mutation_sendMessage(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -3463,6 +6987,314 @@ func (ec *executionContext) fieldContext_Mutation_appendRedisStream(ctx context.
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Mutation_appendRedisStream_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_startLab(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_startLab(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StartLab(ctx, fc.Args["lesson"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LabSession) graphql.Marshaler {
+			return ec.marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_startLab(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LabSession(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_startLab_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_extendLab(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_extendLab(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ExtendLab(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LabSession) graphql.Marshaler {
+			return ec.marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_extendLab(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LabSession(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_extendLab_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_forgetLab(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_forgetLab(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ForgetLab(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_forgetLab(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type Boolean does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_forgetLab_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_sendRawFrames(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_sendRawFrames(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SendRawFrames(ctx, fc.Args["input"].(model.SendRawFramesInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
+			return ec.marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_sendRawFrames(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RawAnswer(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_sendRawFrames_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_sendRawRequest(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_sendRawRequest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SendRawRequest(ctx, fc.Args["input"].(model.SendRawRequestInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
+			return ec.marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_sendRawRequest(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RawAnswer(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_sendRawRequest_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setMockScript(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetMockScript(ctx, fc.Args["session"].(*string), fc.Args["script"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setMockScript_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_setMockKnobs(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_setMockKnobs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SetMockKnobs(ctx, fc.Args["session"].(*string), fc.Args["knobs"].(model.MockKnobsInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_setMockKnobs(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_setMockKnobs_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -3895,6 +7727,38 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_demos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_demos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Demos(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+			return ec.marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_demos(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Demo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_gatewayStats(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -3923,6 +7787,138 @@ func (ec *executionContext) fieldContext_Query_gatewayStats(_ context.Context, f
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_GatewayStats(ctx, field)
 		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_labSession(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_labSession(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().LabSession(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LabSession) graphql.Marshaler {
+			return ec.marshalOLabSession2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_labSession(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LabSession(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_labSession_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_mockState(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_mockState(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().MockState(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockState) graphql.Marshaler {
+			return ec.marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_mockState(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_mockState_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_mockVerdict(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_mockVerdict(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().MockVerdict(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.MockVerdict) graphql.Marshaler {
+			return ec.marshalNMockVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockVerdict(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_mockVerdict(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_MockVerdict(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_mockVerdict_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
 	}
 	return fc, nil
 }
@@ -4089,6 +8085,84 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _RawAnswer_status(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RawAnswer_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RawAnswer_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RawAnswer", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _RawAnswer_answer(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RawAnswer_answer(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Answer, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
+			return ec.marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RawAnswer_answer(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RawAnswer",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireBytes(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RawAnswer_closed(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RawAnswer_closed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Closed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RawAnswer_closed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RawAnswer", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _RedisMessage_channel(ctx context.Context, field graphql.CollectedField, obj *model.RedisMessage) (ret graphql.Marshaler) {
@@ -4896,6 +8970,50 @@ func (ec *executionContext) fieldContext_Subscription_gatewayStats(ctx context.C
 	return fc, nil
 }
 
+func (ec *executionContext) _Subscription_wireEvents(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_wireEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().WireEvents(ctx, fc.Args["session"].(string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.WireEvent) graphql.Marshaler {
+			return ec.marshalNWireEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_wireEvents(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_wireEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Subscription_messageUpdates(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
 	return graphql.ResolveFieldStream(
 		ctx,
@@ -4980,6 +9098,2153 @@ func (ec *executionContext) fieldContext_Subscription_presenceUpdates(ctx contex
 	if fc.Args, err = ec.field_Subscription_presenceUpdates_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireBytes_kept(ctx context.Context, field graphql.CollectedField, obj *model.WireBytes) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireBytes_kept(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kept(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireBytes_kept(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireBytes", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireBytes_text(ctx context.Context, field graphql.CollectedField, obj *model.WireBytes) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireBytes_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Text(fc.Args["first"].(int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireBytes_text(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireBytes",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_WireBytes_text_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireBytes_hex(ctx context.Context, field graphql.CollectedField, obj *model.WireBytes) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireBytes_hex(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Hex(fc.Args["first"].(int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireBytes_hex(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireBytes",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_WireBytes_hex_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireClose_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_number(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_at(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_by(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_by(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.By(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v wire.Side) graphql.Marshaler {
+			return ec.marshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_by(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type WireSide does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_code(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_reason(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_reason(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reason(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_reason(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireClose_complete(ctx context.Context, field graphql.CollectedField, obj *model.WireClose) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireClose_complete(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Complete(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireClose_complete(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireClose", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireCounts_connections(ctx context.Context, field graphql.CollectedField, obj *model.WireCounts) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireCounts_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireCounts_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireCounts", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireCounts_open(ctx context.Context, field graphql.CollectedField, obj *model.WireCounts) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireCounts_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireCounts_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireCounts", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireCounts_framesToServer(ctx context.Context, field graphql.CollectedField, obj *model.WireCounts) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireCounts_framesToServer(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FramesToServer, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireCounts_framesToServer(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireCounts", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireCounts_framesToClient(ctx context.Context, field graphql.CollectedField, obj *model.WireCounts) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireCounts_framesToClient(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FramesToClient, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireCounts_framesToClient(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireCounts", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireCounts_problems(ctx context.Context, field graphql.CollectedField, obj *model.WireCounts) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireCounts_problems(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Problems, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireCounts_problems(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireCounts", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_number(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_at(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_by(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_by(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.By(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v wire.Side) graphql.Marshaler {
+			return ec.marshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_by(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type WireSide does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_how(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_how(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.How(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v wire.Ending) graphql.Marshaler {
+			return ec.marshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_how(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type WireEnding does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_bytesToServer(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_bytesToServer(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesToServer(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_bytesToServer(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireEnd_bytesToClient(ctx context.Context, field graphql.CollectedField, obj *model.WireEnd) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireEnd_bytesToClient(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesToClient(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireEnd_bytesToClient(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireEnd", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireField_name(ctx context.Context, field graphql.CollectedField, obj *wire.Field) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireField_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireField_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireField", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireField_offset(ctx context.Context, field graphql.CollectedField, obj *wire.Field) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireField_offset(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Offset, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireField_offset(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireField", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireField_bits(ctx context.Context, field graphql.CollectedField, obj *wire.Field) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireField_bits(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Bits, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireField_bits(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireField", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireField_value(ctx context.Context, field graphql.CollectedField, obj *wire.Field) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireField_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireField_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireField", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireField_meaning(ctx context.Context, field graphql.CollectedField, obj *wire.Field) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireField_meaning(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Meaning, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireField_meaning(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireField", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_number(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_at(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_direction(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v wire.Direction) graphql.Marshaler {
+			return ec.marshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type WireDirection does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_fin(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_fin(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fin(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_fin(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_rsv1(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_rsv1(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rsv1(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_rsv1(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_rsv2(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_rsv2(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rsv2(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_rsv2(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_rsv3(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_rsv3(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rsv3(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_rsv3(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_opcode(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_opcode(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Opcode(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_opcode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_kind(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_masked(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_masked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Masked(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_masked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_lengthForm(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_lengthForm(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LengthForm(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_lengthForm(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_length(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_length(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Length(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_length(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_received(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_received(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Received(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_received(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireFrame", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireFrame_payload(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_payload(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Payload(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
+			return ec.marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_payload(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireFrame",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireBytes(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireFrame_fields(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_fields(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fields(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []wire.Field) graphql.Marshaler {
+			return ec.marshalNWireField2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐFieldᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_fields(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireFrame",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireField(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireFrame_problems(ctx context.Context, field graphql.CollectedField, obj *model.WireFrame) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireFrame_problems(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Problems(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireProblem) graphql.Marshaler {
+			return ec.marshalNWireProblem2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireProblemᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireFrame_problems(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireFrame",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireProblem(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireGraphQL_type(ctx context.Context, field graphql.CollectedField, obj *model.WireGraphQL) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireGraphQL_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireGraphQL_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireGraphQL", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireGraphQL_id(ctx context.Context, field graphql.CollectedField, obj *model.WireGraphQL) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireGraphQL_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireGraphQL_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireGraphQL", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireGraphQL_known(ctx context.Context, field graphql.CollectedField, obj *model.WireGraphQL) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireGraphQL_known(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Known, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireGraphQL_known(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireGraphQL", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireHeader_name(ctx context.Context, field graphql.CollectedField, obj *model.WireHeader) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireHeader_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireHeader_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireHeader", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireHeader_value(ctx context.Context, field graphql.CollectedField, obj *model.WireHeader) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireHeader_value(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Value, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireHeader_value(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireHeader", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireMQTT_type(ctx context.Context, field graphql.CollectedField, obj *model.WireMQTT) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMQTT_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMQTT_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMQTT", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireMQTT_summary(ctx context.Context, field graphql.CollectedField, obj *model.WireMQTT) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMQTT_summary(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Summary, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMQTT_summary(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMQTT", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_number(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_at(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_direction(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v wire.Direction) graphql.Marshaler {
+			return ec.marshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type WireDirection does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_text(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_size(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_size(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Size(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_size(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_wireSize(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_wireSize(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.WireSize(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_wireSize(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_fragments(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_fragments(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fragments(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_fragments(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_compressed(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_compressed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Compressed(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_compressed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_payload(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_payload(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Payload(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
+			return ec.marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_payload(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireMessage",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireBytes(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireMessage_sha256(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_sha256(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sha256(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_sha256(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireMessage", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireMessage_graphql(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_graphql(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Graphql(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.WireGraphQL) graphql.Marshaler {
+			return ec.marshalOWireGraphQL2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireGraphQL(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_graphql(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireMessage",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireGraphQL(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireMessage_mqtt(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_mqtt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Mqtt(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireMQTT) graphql.Marshaler {
+			return ec.marshalNWireMQTT2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTTᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_mqtt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireMessage",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireMQTT(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireMessage_problems(ctx context.Context, field graphql.CollectedField, obj *model.WireMessage) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireMessage_problems(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Problems(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireProblem) graphql.Marshaler {
+			return ec.marshalNWireProblem2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireProblemᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireMessage_problems(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireMessage",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireProblem(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireProblem_rule(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireProblem_rule(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rule, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireProblem_rule(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireProblem", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireProblem_text(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireProblem_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireProblem_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireProblem", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireProblem_section(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireProblem_section(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Section, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireProblem_section(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireProblem", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireProblem_closeCode(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireProblem_closeCode(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CloseCode, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireProblem_closeCode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireProblem", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_number(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_at(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_method(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_method(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Method(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_method(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_uri(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_uri(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URI(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_uri(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_protocol(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_protocol(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Protocol(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_protocol(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_host(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_host(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Host(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_host(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireRequest", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WireRequest_headers(ctx context.Context, field graphql.CollectedField, obj *model.WireRequest) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireRequest_headers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Headers(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireHeader) graphql.Marshaler {
+			return ec.marshalNWireHeader2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireHeaderᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireRequest_headers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireRequest",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireHeader(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WireResponse_cursor(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireResponse", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _WireResponse_number(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireResponse", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireResponse_connection(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireResponse", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireResponse_at(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireResponse", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _WireResponse_status(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WireResponse", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WireResponse_headers(ctx context.Context, field graphql.CollectedField, obj *model.WireResponse) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WireResponse_headers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Headers(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WireHeader) graphql.Marshaler {
+			return ec.marshalNWireHeader2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireHeaderᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WireResponse_headers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WireResponse",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WireHeader(ctx, field)
+		},
 	}
 	return fc, nil
 }
@@ -6080,6 +12345,64 @@ func (ec *executionContext) unmarshalInputAppendRedisStreamInput(ctx context.Con
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputMockKnobsInput(ctx context.Context, obj any) (model.MockKnobsInput, error) {
+	var it model.MockKnobsInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"latencyMs", "errorRate", "connections", "bufferBytes", "overflow"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "latencyMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("latencyMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.LatencyMs = data
+		case "errorRate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("errorRate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ErrorRate = data
+		case "connections":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("connections"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Connections = data
+		case "bufferBytes":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bufferBytes"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BufferBytes = data
+		case "overflow":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("overflow"))
+			data, err := ec.unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Overflow = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputPublishMQTTInput(ctx context.Context, obj any) (model.PublishMQTTInput, error) {
 	var it model.PublishMQTTInput
 	if obj == nil {
@@ -6196,6 +12519,135 @@ func (ec *executionContext) unmarshalInputPublishRedisInput(ctx context.Context,
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputRawFrameInput(ctx context.Context, obj any) (model.RawFrameInput, error) {
+	var it model.RawFrameInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["opcode"]; !present {
+		asMap["opcode"] = 1
+	}
+	if _, present := asMap["fin"]; !present {
+		asMap["fin"] = true
+	}
+	if _, present := asMap["rsv1"]; !present {
+		asMap["rsv1"] = false
+	}
+	if _, present := asMap["rsv2"]; !present {
+		asMap["rsv2"] = false
+	}
+	if _, present := asMap["rsv3"]; !present {
+		asMap["rsv3"] = false
+	}
+	if _, present := asMap["masked"]; !present {
+		asMap["masked"] = true
+	}
+	if _, present := asMap["pauseMs"]; !present {
+		asMap["pauseMs"] = 0
+	}
+
+	fieldsInOrder := [...]string{"opcode", "text", "hex", "fin", "rsv1", "rsv2", "rsv3", "masked", "key", "lengthForm", "length", "pauseMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "opcode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("opcode"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Opcode = data
+		case "text":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("text"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Text = data
+		case "hex":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hex"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Hex = data
+		case "fin":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("fin"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Fin = data
+		case "rsv1":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rsv1"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rsv1 = data
+		case "rsv2":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rsv2"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rsv2 = data
+		case "rsv3":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rsv3"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rsv3 = data
+		case "masked":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("masked"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Masked = data
+		case "key":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("key"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Key = data
+		case "lengthForm":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("lengthForm"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.LengthForm = data
+		case "length":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("length"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Length = data
+		case "pauseMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pauseMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PauseMs = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputSendMessageInput(ctx context.Context, obj any) (model.SendMessageInput, error) {
 	var it model.SendMessageInput
 	if obj == nil {
@@ -6254,6 +12706,142 @@ func (ec *executionContext) unmarshalInputSendMessageInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputSendRawFramesInput(ctx context.Context, obj any) (model.SendRawFramesInput, error) {
+	var it model.SendRawFramesInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["path"]; !present {
+		asMap["path"] = "echo"
+	}
+	if _, present := asMap["subprotocols"]; !present {
+		asMap["subprotocols"] = []any{}
+	}
+	if _, present := asMap["deflate"]; !present {
+		asMap["deflate"] = false
+	}
+	if _, present := asMap["waitMs"]; !present {
+		asMap["waitMs"] = 500
+	}
+	if _, present := asMap["deaf"]; !present {
+		asMap["deaf"] = false
+	}
+
+	fieldsInOrder := [...]string{"session", "path", "subprotocols", "deflate", "frames", "waitMs", "deaf"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "session":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("session"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Session = data
+		case "path":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("path"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Path = data
+		case "subprotocols":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("subprotocols"))
+			data, err := ec.unmarshalNString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Subprotocols = data
+		case "deflate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deflate"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deflate = data
+		case "frames":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("frames"))
+			data, err := ec.unmarshalNRawFrameInput2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawFrameInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Frames = data
+		case "waitMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("waitMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WaitMs = data
+		case "deaf":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("deaf"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Deaf = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputSendRawRequestInput(ctx context.Context, obj any) (model.SendRawRequestInput, error) {
+	var it model.SendRawRequestInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["waitMs"]; !present {
+		asMap["waitMs"] = 500
+	}
+
+	fieldsInOrder := [...]string{"session", "head", "waitMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "session":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("session"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Session = data
+		case "head":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("head"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Head = data
+		case "waitMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("waitMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WaitMs = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputStreamFieldInput(ctx context.Context, obj any) (bridges.StreamField, error) {
 	var it bridges.StreamField
 	if obj == nil {
@@ -6295,6 +12883,61 @@ func (ec *executionContext) unmarshalInputStreamFieldInput(ctx context.Context, 
 
 // region    ************************** interface.gotpl ***************************
 
+func (ec *executionContext) _WireEvent(ctx context.Context, sel ast.SelectionSet, obj model.WireEvent) graphql.Marshaler {
+	switch obj := (obj).(type) {
+	case nil:
+		return graphql.Null
+	case model.WireResponse:
+		return ec._WireResponse(ctx, sel, &obj)
+	case *model.WireResponse:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireResponse(ctx, sel, obj)
+	case model.WireRequest:
+		return ec._WireRequest(ctx, sel, &obj)
+	case *model.WireRequest:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireRequest(ctx, sel, obj)
+	case model.WireMessage:
+		return ec._WireMessage(ctx, sel, &obj)
+	case *model.WireMessage:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireMessage(ctx, sel, obj)
+	case model.WireFrame:
+		return ec._WireFrame(ctx, sel, &obj)
+	case *model.WireFrame:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireFrame(ctx, sel, obj)
+	case model.WireEnd:
+		return ec._WireEnd(ctx, sel, &obj)
+	case *model.WireEnd:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireEnd(ctx, sel, obj)
+	case model.WireClose:
+		return ec._WireClose(ctx, sel, &obj)
+	case *model.WireClose:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._WireClose(ctx, sel, obj)
+	default:
+		if typedObj, ok := obj.(graphql.Marshaler); ok {
+			return typedObj
+		} else {
+			panic(fmt.Errorf("unexpected type %T; non-generated variants of WireEvent must implement graphql.Marshaler", obj))
+		}
+	}
+}
+
 // endregion ************************** interface.gotpl ***************************
 
 // region    **************************** object.gotpl ****************************
@@ -6328,6 +12971,69 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 			}
 		case "since":
 			out.Values[i] = ec._Bridge_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var demoImplementors = []string{"Demo"}
+
+func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj *model.Demo) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, demoImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Demo")
+		case "id":
+			out.Values[i] = ec._Demo_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Demo_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._Demo_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "urls":
+			out.Values[i] = ec._Demo_urls(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "document":
+			out.Values[i] = ec._Demo_document(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._Demo_state(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -6411,6 +13117,122 @@ func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.Selection
 			}
 		case "goroutines":
 			out.Values[i] = ec._GatewayStats_goroutines(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var labServerImplementors = []string{"LabServer"}
+
+func (ec *executionContext) _LabServer(ctx context.Context, sel ast.SelectionSet, obj *model.LabServer) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, labServerImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LabServer")
+		case "name":
+			out.Values[i] = ec._LabServer_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "url":
+			out.Values[i] = ec._LabServer_url(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var labSessionImplementors = []string{"LabSession"}
+
+func (ec *executionContext) _LabSession(ctx context.Context, sel ast.SelectionSet, obj *model.LabSession) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, labSessionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LabSession")
+		case "id":
+			out.Values[i] = ec._LabSession_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._LabSession_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._LabSession_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "nonce":
+			out.Values[i] = ec._LabSession_nonce(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "expiresAt":
+			out.Values[i] = ec._LabSession_expiresAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "servers":
+			out.Values[i] = ec._LabSession_servers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "counts":
+			out.Values[i] = ec._LabSession_counts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "events":
+			out.Values[i] = ec._LabSession_events(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -6710,6 +13532,336 @@ func (ec *executionContext) _MessageEdge(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var mockCheckImplementors = []string{"MockCheck"}
+
+func (ec *executionContext) _MockCheck(ctx context.Context, sel ast.SelectionSet, obj *mock.Check) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockCheckImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockCheck")
+		case "line":
+			out.Values[i] = ec._MockCheck_line(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "wanted":
+			out.Values[i] = ec._MockCheck_wanted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._MockCheck_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "saw":
+			out.Values[i] = ec._MockCheck_saw(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._MockCheck_message(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockConnectionVerdictImplementors = []string{"MockConnectionVerdict"}
+
+func (ec *executionContext) _MockConnectionVerdict(ctx context.Context, sel ast.SelectionSet, obj *mock.ConnectionVerdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockConnectionVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockConnectionVerdict")
+		case "number":
+			out.Values[i] = ec._MockConnectionVerdict_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "path":
+			out.Values[i] = ec._MockConnectionVerdict_path(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "state":
+			out.Values[i] = ec._MockConnectionVerdict_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ended":
+			out.Values[i] = ec._MockConnectionVerdict_ended(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "received":
+			out.Values[i] = ec._MockConnectionVerdict_received(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "checks":
+			out.Values[i] = ec._MockConnectionVerdict_checks(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockKnobsImplementors = []string{"MockKnobs"}
+
+func (ec *executionContext) _MockKnobs(ctx context.Context, sel ast.SelectionSet, obj *model.MockKnobs) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockKnobsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockKnobs")
+		case "latencyMs":
+			out.Values[i] = ec._MockKnobs_latencyMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "errorRate":
+			out.Values[i] = ec._MockKnobs_errorRate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._MockKnobs_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bufferBytes":
+			out.Values[i] = ec._MockKnobs_bufferBytes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "overflow":
+			out.Values[i] = ec._MockKnobs_overflow(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockStateImplementors = []string{"MockState"}
+
+func (ec *executionContext) _MockState(ctx context.Context, sel ast.SelectionSet, obj *model.MockState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockState")
+		case "name":
+			out.Values[i] = ec._MockState_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "paths":
+			out.Values[i] = ec._MockState_paths(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "variables":
+			out.Values[i] = ec._MockState_variables(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._MockState_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "since":
+			out.Values[i] = ec._MockState_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._MockState_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "opened":
+			out.Values[i] = ec._MockState_opened(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "dropped":
+			out.Values[i] = ec._MockState_dropped(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "knobs":
+			out.Values[i] = ec._MockState_knobs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var mockVerdictImplementors = []string{"MockVerdict"}
+
+func (ec *executionContext) _MockVerdict(ctx context.Context, sel ast.SelectionSet, obj *model.MockVerdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, mockVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MockVerdict")
+		case "state":
+			out.Values[i] = ec._MockVerdict_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "script":
+			out.Values[i] = ec._MockVerdict_script(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._MockVerdict_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "passed":
+			out.Values[i] = ec._MockVerdict_passed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "failed":
+			out.Values[i] = ec._MockVerdict_failed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._MockVerdict_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "omitted":
+			out.Values[i] = ec._MockVerdict_omitted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._MockVerdict_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var mutationImplementors = []string{"Mutation"}
 
 func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet) graphql.Marshaler {
@@ -6768,6 +13920,55 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "appendRedisStream":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_appendRedisStream(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startLab":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_startLab(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "extendLab":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_extendLab(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "forgetLab":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_forgetLab(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sendRawFrames":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_sendRawFrames(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sendRawRequest":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_sendRawRequest(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "setMockScript":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setMockScript(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "setMockKnobs":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_setMockKnobs(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
@@ -7089,6 +14290,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "demos":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_demos(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "gatewayStats":
 			field := field
 
@@ -7099,6 +14322,72 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_gatewayStats(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "labSession":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_labSession(ctx, field)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "mockState":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_mockState(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "mockVerdict":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_mockVerdict(ctx, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -7168,6 +14457,54 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			})
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var rawAnswerImplementors = []string{"RawAnswer"}
+
+func (ec *executionContext) _RawAnswer(ctx context.Context, sel ast.SelectionSet, obj *model.RawAnswer) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, rawAnswerImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RawAnswer")
+		case "status":
+			out.Values[i] = ec._RawAnswer_status(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "answer":
+			out.Values[i] = ec._RawAnswer_answer(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closed":
+			out.Values[i] = ec._RawAnswer_closed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -7471,6 +14808,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_bridgeStateChanges(ctx, fields[0])
 	case "gatewayStats":
 		return ec._Subscription_gatewayStats(ctx, fields[0])
+	case "wireEvents":
+		return ec._Subscription_wireEvents(ctx, fields[0])
 	case "messageUpdates":
 		return ec._Subscription_messageUpdates(ctx, fields[0])
 	case "presenceUpdates":
@@ -7478,6 +14817,875 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
+}
+
+var wireBytesImplementors = []string{"WireBytes"}
+
+func (ec *executionContext) _WireBytes(ctx context.Context, sel ast.SelectionSet, obj *model.WireBytes) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireBytesImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireBytes")
+		case "kept":
+			out.Values[i] = ec._WireBytes_kept(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._WireBytes_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "hex":
+			out.Values[i] = ec._WireBytes_hex(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireCloseImplementors = []string{"WireClose", "WireEvent"}
+
+func (ec *executionContext) _WireClose(ctx context.Context, sel ast.SelectionSet, obj *model.WireClose) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireCloseImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireClose")
+		case "cursor":
+			out.Values[i] = ec._WireClose_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireClose_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireClose_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireClose_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "by":
+			out.Values[i] = ec._WireClose_by(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._WireClose_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reason":
+			out.Values[i] = ec._WireClose_reason(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "complete":
+			out.Values[i] = ec._WireClose_complete(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireCountsImplementors = []string{"WireCounts"}
+
+func (ec *executionContext) _WireCounts(ctx context.Context, sel ast.SelectionSet, obj *model.WireCounts) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireCountsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireCounts")
+		case "connections":
+			out.Values[i] = ec._WireCounts_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._WireCounts_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "framesToServer":
+			out.Values[i] = ec._WireCounts_framesToServer(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "framesToClient":
+			out.Values[i] = ec._WireCounts_framesToClient(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "problems":
+			out.Values[i] = ec._WireCounts_problems(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireEndImplementors = []string{"WireEnd", "WireEvent"}
+
+func (ec *executionContext) _WireEnd(ctx context.Context, sel ast.SelectionSet, obj *model.WireEnd) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireEndImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireEnd")
+		case "cursor":
+			out.Values[i] = ec._WireEnd_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireEnd_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireEnd_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireEnd_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "by":
+			out.Values[i] = ec._WireEnd_by(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "how":
+			out.Values[i] = ec._WireEnd_how(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bytesToServer":
+			out.Values[i] = ec._WireEnd_bytesToServer(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bytesToClient":
+			out.Values[i] = ec._WireEnd_bytesToClient(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireFieldImplementors = []string{"WireField"}
+
+func (ec *executionContext) _WireField(ctx context.Context, sel ast.SelectionSet, obj *wire.Field) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireFieldImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireField")
+		case "name":
+			out.Values[i] = ec._WireField_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "offset":
+			out.Values[i] = ec._WireField_offset(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bits":
+			out.Values[i] = ec._WireField_bits(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "value":
+			out.Values[i] = ec._WireField_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "meaning":
+			out.Values[i] = ec._WireField_meaning(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireFrameImplementors = []string{"WireFrame", "WireEvent"}
+
+func (ec *executionContext) _WireFrame(ctx context.Context, sel ast.SelectionSet, obj *model.WireFrame) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireFrameImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireFrame")
+		case "cursor":
+			out.Values[i] = ec._WireFrame_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireFrame_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireFrame_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireFrame_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "direction":
+			out.Values[i] = ec._WireFrame_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fin":
+			out.Values[i] = ec._WireFrame_fin(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rsv1":
+			out.Values[i] = ec._WireFrame_rsv1(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rsv2":
+			out.Values[i] = ec._WireFrame_rsv2(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "rsv3":
+			out.Values[i] = ec._WireFrame_rsv3(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "opcode":
+			out.Values[i] = ec._WireFrame_opcode(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "kind":
+			out.Values[i] = ec._WireFrame_kind(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "masked":
+			out.Values[i] = ec._WireFrame_masked(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lengthForm":
+			out.Values[i] = ec._WireFrame_lengthForm(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "length":
+			out.Values[i] = ec._WireFrame_length(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "received":
+			out.Values[i] = ec._WireFrame_received(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "payload":
+			out.Values[i] = ec._WireFrame_payload(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fields":
+			out.Values[i] = ec._WireFrame_fields(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "problems":
+			out.Values[i] = ec._WireFrame_problems(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireGraphQLImplementors = []string{"WireGraphQL"}
+
+func (ec *executionContext) _WireGraphQL(ctx context.Context, sel ast.SelectionSet, obj *model.WireGraphQL) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireGraphQLImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireGraphQL")
+		case "type":
+			out.Values[i] = ec._WireGraphQL_type(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "id":
+			out.Values[i] = ec._WireGraphQL_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "known":
+			out.Values[i] = ec._WireGraphQL_known(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireHeaderImplementors = []string{"WireHeader"}
+
+func (ec *executionContext) _WireHeader(ctx context.Context, sel ast.SelectionSet, obj *model.WireHeader) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireHeaderImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireHeader")
+		case "name":
+			out.Values[i] = ec._WireHeader_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "value":
+			out.Values[i] = ec._WireHeader_value(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireMQTTImplementors = []string{"WireMQTT"}
+
+func (ec *executionContext) _WireMQTT(ctx context.Context, sel ast.SelectionSet, obj *model.WireMQTT) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireMQTTImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireMQTT")
+		case "type":
+			out.Values[i] = ec._WireMQTT_type(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "summary":
+			out.Values[i] = ec._WireMQTT_summary(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireMessageImplementors = []string{"WireMessage", "WireEvent"}
+
+func (ec *executionContext) _WireMessage(ctx context.Context, sel ast.SelectionSet, obj *model.WireMessage) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireMessageImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireMessage")
+		case "cursor":
+			out.Values[i] = ec._WireMessage_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireMessage_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireMessage_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireMessage_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "direction":
+			out.Values[i] = ec._WireMessage_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._WireMessage_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "size":
+			out.Values[i] = ec._WireMessage_size(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "wireSize":
+			out.Values[i] = ec._WireMessage_wireSize(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fragments":
+			out.Values[i] = ec._WireMessage_fragments(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "compressed":
+			out.Values[i] = ec._WireMessage_compressed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "payload":
+			out.Values[i] = ec._WireMessage_payload(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sha256":
+			out.Values[i] = ec._WireMessage_sha256(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "graphql":
+			out.Values[i] = ec._WireMessage_graphql(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "mqtt":
+			out.Values[i] = ec._WireMessage_mqtt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "problems":
+			out.Values[i] = ec._WireMessage_problems(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireProblemImplementors = []string{"WireProblem"}
+
+func (ec *executionContext) _WireProblem(ctx context.Context, sel ast.SelectionSet, obj *model.WireProblem) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireProblemImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireProblem")
+		case "rule":
+			out.Values[i] = ec._WireProblem_rule(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._WireProblem_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "section":
+			out.Values[i] = ec._WireProblem_section(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closeCode":
+			out.Values[i] = ec._WireProblem_closeCode(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireRequestImplementors = []string{"WireRequest", "WireEvent"}
+
+func (ec *executionContext) _WireRequest(ctx context.Context, sel ast.SelectionSet, obj *model.WireRequest) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireRequestImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireRequest")
+		case "cursor":
+			out.Values[i] = ec._WireRequest_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireRequest_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireRequest_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireRequest_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "method":
+			out.Values[i] = ec._WireRequest_method(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "uri":
+			out.Values[i] = ec._WireRequest_uri(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "protocol":
+			out.Values[i] = ec._WireRequest_protocol(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "host":
+			out.Values[i] = ec._WireRequest_host(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "headers":
+			out.Values[i] = ec._WireRequest_headers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var wireResponseImplementors = []string{"WireResponse", "WireEvent"}
+
+func (ec *executionContext) _WireResponse(ctx context.Context, sel ast.SelectionSet, obj *model.WireResponse) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wireResponseImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WireResponse")
+		case "cursor":
+			out.Values[i] = ec._WireResponse_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._WireResponse_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WireResponse_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._WireResponse_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "status":
+			out.Values[i] = ec._WireResponse_status(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "headers":
+			out.Values[i] = ec._WireResponse_headers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
 }
 
 var __DirectiveImplementors = []string{"__Directive"}
@@ -8001,6 +16209,36 @@ func (ec *executionContext) marshalNDateTime2timeᚐTime(ctx context.Context, se
 	return res
 }
 
+func (ec *executionContext) marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx context.Context, sel ast.SelectionSet, v model.Demo) graphql.Marshaler {
+	return ec._Demo(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNDemo2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoᚄ(ctx context.Context, sel ast.SelectionSet, v []model.Demo) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNDemo2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemo(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, v any) (model.DemoState, error) {
+	var res model.DemoState
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNDemoState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐDemoState(ctx context.Context, sel ast.SelectionSet, v model.DemoState) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) unmarshalNFloat2float64(ctx context.Context, v any) (float64, error) {
 	res, err := graphql.UnmarshalFloatContext(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -8051,6 +16289,40 @@ func (ec *executionContext) marshalNInt2int(ctx context.Context, sel ast.Selecti
 		}
 	}
 	return res
+}
+
+func (ec *executionContext) marshalNLabServer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabServer(ctx context.Context, sel ast.SelectionSet, v model.LabServer) graphql.Marshaler {
+	return ec._LabServer(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLabServer2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabServerᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LabServer) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNLabServer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabServer(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx context.Context, sel ast.SelectionSet, v model.LabSession) graphql.Marshaler {
+	return ec._LabSession(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (model.Locale, error) {
+	var res model.Locale
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, sel ast.SelectionSet, v model.Locale) graphql.Marshaler {
+	return v
 }
 
 func (ec *executionContext) marshalNMQTTMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMQTTMessage(ctx context.Context, sel ast.SelectionSet, v model.MQTTMessage) graphql.Marshaler {
@@ -8120,6 +16392,123 @@ func (ec *executionContext) marshalNMessageEdge2ᚕgithubᚗcomᚋsluiceᚑgatew
 
 	return ret
 }
+
+func (ec *executionContext) marshalNMockCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheck(ctx context.Context, sel ast.SelectionSet, v mock.Check) graphql.Marshaler {
+	return ec._MockCheck(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheckᚄ(ctx context.Context, sel ast.SelectionSet, v []mock.Check) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMockCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐCheck(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNMockConnectionVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdict(ctx context.Context, sel ast.SelectionSet, v mock.ConnectionVerdict) graphql.Marshaler {
+	return ec._MockConnectionVerdict(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockConnectionVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdictᚄ(ctx context.Context, sel ast.SelectionSet, v []mock.ConnectionVerdict) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNMockConnectionVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐConnectionVerdict(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNMockKnobs2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobs(ctx context.Context, sel ast.SelectionSet, v model.MockKnobs) graphql.Marshaler {
+	return ec._MockKnobs(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNMockKnobsInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockKnobsInput(ctx context.Context, v any) (model.MockKnobsInput, error) {
+	res, err := ec.unmarshalInputMockKnobsInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (mock.Overflow, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, sel ast.SelectionSet, v mock.Overflow) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[string]mock.Overflow{
+		"CUT":  mock.Cut,
+		"DROP": mock.Drop,
+	}
+	marshalNMockOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[mock.Overflow]string{
+		mock.Cut:  "CUT",
+		mock.Drop: "DROP",
+	}
+)
+
+func (ec *executionContext) marshalNMockState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockState(ctx context.Context, sel ast.SelectionSet, v model.MockState) graphql.Marshaler {
+	return ec._MockState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNMockVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐMockVerdict(ctx context.Context, sel ast.SelectionSet, v model.MockVerdict) graphql.Marshaler {
+	return ec._MockVerdict(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx context.Context, v any) (mock.State, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState(ctx context.Context, sel ast.SelectionSet, v mock.State) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState = map[string]mock.State{
+		"NONE":   mock.None,
+		"OPEN":   mock.Open,
+		"PASSED": mock.Passed,
+		"FAILED": mock.Failed,
+	}
+	marshalNMockVerdictState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐState = map[mock.State]string{
+		mock.None:   "NONE",
+		mock.Open:   "OPEN",
+		mock.Passed: "PASSED",
+		mock.Failed: "FAILED",
+	}
+)
 
 func (ec *executionContext) unmarshalNOverflow2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐOverflow(ctx context.Context, v any) (model.Overflow, error) {
 	var res model.Overflow
@@ -8225,6 +16614,29 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx context.Context, sel ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
+	return ec._RawAnswer(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNRawFrameInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawFrameInput(ctx context.Context, v any) (model.RawFrameInput, error) {
+	res, err := ec.unmarshalInputRawFrameInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRawFrameInput2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawFrameInputᚄ(ctx context.Context, v any) ([]model.RawFrameInput, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]model.RawFrameInput, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNRawFrameInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawFrameInput(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
 func (ec *executionContext) marshalNRedisMessage2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRedisMessage(ctx context.Context, sel ast.SelectionSet, v model.RedisMessage) graphql.Marshaler {
 	return ec._RedisMessage(ctx, sel, &v)
 }
@@ -8259,6 +16671,16 @@ func (ec *executionContext) marshalNRoom2githubᚗcomᚋsluiceᚑgatewayᚋsluic
 
 func (ec *executionContext) unmarshalNSendMessageInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendMessageInput(ctx context.Context, v any) (model.SendMessageInput, error) {
 	res, err := ec.unmarshalInputSendMessageInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNSendRawFramesInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawFramesInput(ctx context.Context, v any) (model.SendRawFramesInput, error) {
+	res, err := ec.unmarshalInputSendRawFramesInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNSendRawRequestInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawRequestInput(ctx context.Context, v any) (model.SendRawRequestInput, error) {
+	res, err := ec.unmarshalInputSendRawRequestInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -8316,6 +16738,237 @@ func (ec *executionContext) marshalNString2string(ctx context.Context, sel ast.S
 	}
 	return res
 }
+
+func (ec *executionContext) unmarshalNString2ᚕstringᚄ(ctx context.Context, v any) ([]string, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]string, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNString2string(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
+	ret := make(graphql.Array, len(v))
+	for i := range v {
+		ret[i] = ec.marshalNString2string(ctx, sel, v[i])
+	}
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWireBytes2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireBytes(ctx context.Context, sel ast.SelectionSet, v model.WireBytes) graphql.Marshaler {
+	return ec._WireBytes(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWireCounts2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireCounts(ctx context.Context, sel ast.SelectionSet, v model.WireCounts) graphql.Marshaler {
+	return ec._WireCounts(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection(ctx context.Context, v any) (wire.Direction, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection(ctx context.Context, sel ast.SelectionSet, v wire.Direction) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection = map[string]wire.Direction{
+		"TO_SERVER": wire.ToServer,
+		"TO_CLIENT": wire.ToClient,
+	}
+	marshalNWireDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐDirection = map[wire.Direction]string{
+		wire.ToServer: "TO_SERVER",
+		wire.ToClient: "TO_CLIENT",
+	}
+)
+
+func (ec *executionContext) unmarshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding(ctx context.Context, v any) (wire.Ending, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding(ctx context.Context, sel ast.SelectionSet, v wire.Ending) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding = map[string]wire.Ending{
+		"FIN":     wire.FIN,
+		"RST":     wire.RST,
+		"TIMEOUT": wire.Timeout,
+	}
+	marshalNWireEnding2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐEnding = map[wire.Ending]string{
+		wire.FIN:     "FIN",
+		wire.RST:     "RST",
+		wire.Timeout: "TIMEOUT",
+	}
+)
+
+func (ec *executionContext) marshalNWireEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireEvent(ctx context.Context, sel ast.SelectionSet, v model.WireEvent) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._WireEvent(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNWireEvent2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireEventᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WireEvent) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWireEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireEvent(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWireField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐField(ctx context.Context, sel ast.SelectionSet, v wire.Field) graphql.Marshaler {
+	return ec._WireField(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWireField2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐFieldᚄ(ctx context.Context, sel ast.SelectionSet, v []wire.Field) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWireField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐField(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWireHeader2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireHeader(ctx context.Context, sel ast.SelectionSet, v model.WireHeader) graphql.Marshaler {
+	return ec._WireHeader(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWireHeader2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireHeaderᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WireHeader) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWireHeader2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireHeader(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWireMQTT2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTT(ctx context.Context, sel ast.SelectionSet, v model.WireMQTT) graphql.Marshaler {
+	return ec._WireMQTT(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWireMQTT2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTTᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WireMQTT) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWireMQTT2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTT(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWireProblem2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireProblem(ctx context.Context, sel ast.SelectionSet, v model.WireProblem) graphql.Marshaler {
+	return ec._WireProblem(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWireProblem2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireProblemᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WireProblem) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWireProblem2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireProblem(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide(ctx context.Context, v any) (wire.Side, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide(ctx context.Context, sel ast.SelectionSet, v wire.Side) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide = map[string]wire.Side{
+		"CLIENT": wire.Client,
+		"SERVER": wire.Server,
+		"NOBODY": wire.Nobody,
+	}
+	marshalNWireSide2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋwireᚐSide = map[wire.Side]string{
+		wire.Client: "CLIENT",
+		wire.Server: "SERVER",
+		wire.Nobody: "NOBODY",
+	}
+)
 
 func (ec *executionContext) marshalN__Directive2githubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐDirective(ctx context.Context, sel ast.SelectionSet, v introspection.Directive) graphql.Marshaler {
 	return ec.___Directive(ctx, sel, &v)
@@ -8505,6 +17158,23 @@ func (ec *executionContext) marshalOCursor2ᚖstring(ctx context.Context, sel as
 	return res
 }
 
+func (ec *executionContext) unmarshalOFloat2ᚖfloat64(ctx context.Context, v any) (*float64, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalFloatContext(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOFloat2ᚖfloat64(ctx context.Context, sel ast.SelectionSet, v *float64) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	res := graphql.MarshalFloatContext(*v)
+	return graphql.WrapContextMarshaler(ctx, res)
+}
+
 func (ec *executionContext) unmarshalOID2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {
 		return nil, nil
@@ -8559,6 +17229,43 @@ func (ec *executionContext) marshalOJSON2githubᚗcomᚋsluiceᚑgatewayᚋsluic
 	return res
 }
 
+func (ec *executionContext) marshalOLabSession2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx context.Context, sel ast.SelectionSet, v *model.LabSession) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._LabSession(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (*mock.Overflow, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, sel ast.SelectionSet, v *mock.Overflow) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow[*v])
+	return res
+}
+
+var (
+	unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[string]mock.Overflow{
+		"CUT":  mock.Cut,
+		"DROP": mock.Drop,
+	}
+	marshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow = map[mock.Overflow]string{
+		mock.Cut:  "CUT",
+		mock.Drop: "DROP",
+	}
+)
+
 func (ec *executionContext) unmarshalOString2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {
 		return nil, nil
@@ -8575,6 +17282,13 @@ func (ec *executionContext) marshalOString2ᚖstring(ctx context.Context, sel as
 	_ = ctx
 	res := graphql.MarshalString(*v)
 	return res
+}
+
+func (ec *executionContext) marshalOWireGraphQL2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireGraphQL(ctx context.Context, sel ast.SelectionSet, v *model.WireGraphQL) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._WireGraphQL(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalO__EnumValue2ᚕgithubᚗcomᚋ99designsᚋgqlgenᚋgraphqlᚋintrospectionᚐEnumValueᚄ(ctx context.Context, sel ast.SelectionSet, v []introspection.EnumValue) graphql.Marshaler {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
 // An entry to be appended to a Redis stream.
@@ -45,12 +46,48 @@ type GatewayStats struct {
 	Goroutines int `json:"goroutines"`
 }
 
+// One of the servers of a session.
+type LabServer struct {
+	// What it is: echo, mock, chaos, and so on.
+	Name string `json:"name"`
+	// Where a WebSocket client finds it.
+	URL string `json:"url"`
+}
+
 // A message and where it stands.
 type MessageEdge struct {
 	// Where it stands in its room.
 	Cursor string `json:"cursor"`
 	// The message.
 	Node rooms.Message `json:"node"`
+}
+
+// How a mock server behaves whatever its script says.
+type MockKnobs struct {
+	// Before everything that is sent, in milliseconds.
+	LatencyMs int `json:"latencyMs"`
+	// How many messages are answered by an error in place of what the script says, from 0 to 1.
+	ErrorRate float64 `json:"errorRate"`
+	// How many connections may be open at once; more are answered 503.
+	Connections int `json:"connections"`
+	// How many bytes may wait to be sent to one client.
+	BufferBytes int `json:"bufferBytes"`
+	// What becomes of more.
+	Overflow mock.Overflow `json:"overflow"`
+}
+
+// Changes to a mock server's knobs.
+type MockKnobsInput struct {
+	// Before everything that is sent, in milliseconds: 0 to 10,000.
+	LatencyMs *int `json:"latencyMs,omitempty"`
+	// How many messages are answered by an error in place of what the script says, from 0 to 1.
+	ErrorRate *float64 `json:"errorRate,omitempty"`
+	// How many connections may be open at once: 1 to 10,000. A lab session has a limit of its own.
+	Connections *int `json:"connections,omitempty"`
+	// How many bytes may wait to be sent to one client: 1 to 1,048,576. One message that is larger is sent when nothing else waits.
+	BufferBytes *int `json:"bufferBytes,omitempty"`
+	// What becomes of more.
+	Overflow *mock.Overflow `json:"overflow,omitempty"`
 }
 
 // Changes something. Everything here also works over WebSocket.
@@ -105,6 +142,44 @@ type PublishRedisInput struct {
 type Query struct {
 }
 
+// What came back.
+type RawAnswer struct {
+	// Of the answer to the request; null: there was none.
+	Status *int `json:"status,omitempty"`
+	// The answer's head and what is behind it, at most 64 KiB.
+	Answer WireBytes `json:"answer"`
+	// Whether the server has closed the connection.
+	Closed bool `json:"closed"`
+}
+
+// A frame to play. What is left out is as it should be: FIN set, masked, the shortest form of the payload's own length.
+type RawFrameInput struct {
+	// 0 to 15: 1 is text, 2 binary, 0 a continuation, 8 close, 9 ping, 10 pong.
+	Opcode int `json:"opcode"`
+	// The payload as text.
+	Text *string `json:"text,omitempty"`
+	// The payload in hexadecimal, in place of text. Blanks are allowed.
+	Hex *string `json:"hex,omitempty"`
+	// Whether it is the last of its message.
+	Fin bool `json:"fin"`
+	// The first reserved bit.
+	Rsv1 bool `json:"rsv1"`
+	// The second reserved bit.
+	Rsv2 bool `json:"rsv2"`
+	// The third reserved bit.
+	Rsv3 bool `json:"rsv3"`
+	// Whether the payload is masked.
+	Masked bool `json:"masked"`
+	// The masking key: 8 hexadecimal digits; left out: a random one.
+	Key *string `json:"key,omitempty"`
+	// How to write the length: 7, 16 or 64 bits; left out: in the shortest form.
+	LengthForm *int `json:"lengthForm,omitempty"`
+	// What the header is to say in place of the payload's own length.
+	Length *int `json:"length,omitempty"`
+	// How long to wait behind it, in milliseconds: 0 to 20,000.
+	PauseMs int `json:"pauseMs"`
+}
+
 // How often something was refused.
 type RefusalCount struct {
 	// The `extensions.code` of an error, or the code with which a socket was closed.
@@ -134,9 +209,190 @@ type SendMessageInput struct {
 	Content string `json:"content"`
 }
 
+// Frames to play to a session.
+type SendRawFramesInput struct {
+	// As `startLab` gave it.
+	Session string `json:"session"`
+	// Which of the session's servers, with a query if you like: `echo`, `echo?ping=1s`, `mock`.
+	Path string `json:"path"`
+	// What the handshake offers in Sec-WebSocket-Protocol.
+	Subprotocols []string `json:"subprotocols"`
+	// Whether it offers permessage-deflate.
+	Deflate bool `json:"deflate"`
+	// Sent one after the other. At most 64, and 256 KiB in all.
+	Frames []RawFrameInput `json:"frames"`
+	// How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	WaitMs int `json:"waitMs"`
+	// Whether to leave unread what the server sends, like a client that hangs.
+	Deaf bool `json:"deaf"`
+}
+
+// A request to play to a session.
+type SendRawRequestInput struct {
+	// As `startLab` gave it.
+	Session string `json:"session"`
+	// The request line and the headers, as you write them: lines end as HTTP wants it, and an empty line is put behind them. The path is that of one of the session's servers, such as `/echo`.
+	Head string `json:"head"`
+	// How long to listen, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	WaitMs int `json:"waitMs"`
+}
+
 // Streams of events. Each operation selects exactly one of these fields. A stream
 // runs until the client completes it, unless its description says when it ends.
 type Subscription struct {
+}
+
+// What a session has seen.
+type WireCounts struct {
+	// Connections and plain requests, so far.
+	Connections int `json:"connections"`
+	// Of them, how many are open.
+	Open int `json:"open"`
+	// Frames from the client.
+	FramesToServer int `json:"framesToServer"`
+	// Frames from the server.
+	FramesToClient int `json:"framesToClient"`
+	// What was wrong with them.
+	Problems int `json:"problems"`
+}
+
+// One line of a head.
+type WireHeader struct {
+	// As the server understands it: in canonical case.
+	Name string `json:"name"`
+	// What stood behind the colon.
+	Value string `json:"value"`
+}
+
+// Something that is wrong.
+type WireProblem struct {
+	// The rule that was broken, in a word for programs.
+	Rule string `json:"rule"`
+	// What was seen.
+	Text string `json:"text"`
+	// Where the rule stands, such as `RFC 6455, section 5.1`.
+	Section string `json:"section"`
+	// The close code that a strict receiver answers with.
+	CloseCode int `json:"closeCode"`
+}
+
+// Whether a demo works now.
+type DemoState string
+
+const (
+	// It does.
+	DemoStateUp DemoState = "UP"
+	// It waits for its broker, which cannot be reached.
+	DemoStateAway DemoState = "AWAY"
+	// It is switched off on this gateway.
+	DemoStateOff DemoState = "OFF"
+)
+
+var AllDemoState = []DemoState{
+	DemoStateUp,
+	DemoStateAway,
+	DemoStateOff,
+}
+
+func (e DemoState) IsValid() bool {
+	switch e {
+	case DemoStateUp, DemoStateAway, DemoStateOff:
+		return true
+	}
+	return false
+}
+
+func (e DemoState) String() string {
+	return string(e)
+}
+
+func (e *DemoState) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = DemoState(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid DemoState", str)
+	}
+	return nil
+}
+
+func (e DemoState) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *DemoState) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e DemoState) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// A language.
+type Locale string
+
+const (
+	// English.
+	LocaleEn Locale = "EN"
+	// Japanese.
+	LocaleJa Locale = "JA"
+)
+
+var AllLocale = []Locale{
+	LocaleEn,
+	LocaleJa,
+}
+
+func (e Locale) IsValid() bool {
+	switch e {
+	case LocaleEn, LocaleJa:
+		return true
+	}
+	return false
+}
+
+func (e Locale) String() string {
+	return string(e)
+}
+
+func (e *Locale) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = Locale(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid Locale", str)
+	}
+	return nil
+}
+
+func (e Locale) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *Locale) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e Locale) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
 }
 
 // What becomes of an event for which a client has no room.

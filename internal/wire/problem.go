@@ -27,12 +27,17 @@ const (
 // Problem is one thing that is wrong with a frame or a message.
 type Problem struct {
 	Rule    Rule
-	Section string // where the rule is: "RFC 6455, section 5.1"
+	Section string // where the rule is: "RFC 6455, section 5.1"; empty: it is the server's own
 	Text    string // a sentence without its full stop: what was seen
 	Code    int    // what a strict receiver closes with
 }
 
-func (p Problem) String() string { return fmt.Sprintf("%s (%s)", p.Text, p.Section) }
+func (p Problem) String() string {
+	if p.Section == "" {
+		return p.Text
+	}
+	return fmt.Sprintf("%s (%s)", p.Text, p.Section)
+}
 
 func broken(rule Rule, section string, code int, format string, args ...any) Problem {
 	return Problem{rule, section, fmt.Sprintf(format, args...), code}

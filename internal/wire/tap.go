@@ -217,6 +217,9 @@ func (c *tapped) finished() {
 func (c *tapped) wrote(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
 	if !c.answered {
 		b = c.answer(b)
 	}

@@ -1,0 +1,59 @@
+package model
+
+import (
+	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/wire"
+	"github.com/sluice-gateway/sluice/labs/sessions"
+)
+
+// LabSession is a lab session as its owner is told of it.
+type LabSession struct {
+	*sessions.Session
+	// Base is how the client reached the gateway: ws://host:port.
+	Base string
+	// Seal makes the cursor of an event's number.
+	Seal func(number uint64) string
+}
+
+// Lesson is the slug of the lesson that it is for.
+func (s LabSession) Lesson() *string {
+	if s.Session.Lesson == "" {
+		return nil
+	}
+	return &s.Session.Lesson
+}
+
+// Servers lists where its servers are.
+func (s LabSession) Servers() []LabServer {
+	names := s.Doors()
+	list := make([]LabServer, len(names))
+	for i, name := range names {
+		list[i] = LabServer{Name: name, URL: s.Base + sessions.Path + s.ID + "/" + name}
+	}
+	return list
+}
+
+// Counts is what was seen so far.
+func (s LabSession) Counts() WireCounts {
+	c := s.Transcript.Counts()
+	return WireCounts{
+		Connections: int(c.Conns), Open: c.Open, Problems: int(c.Problems),
+		FramesToServer: int(c.Frames[wire.ToServer]), FramesToClient: int(c.Frames[wire.ToClient]),
+	}
+}
+
+// maxEvents is how many events one answer holds.
+const maxEvents = 500
+
+// Events lists the newest events.
+func (s LabSession) Events(last int) ([]WireEvent, error) {
+	if last < 1 || last > maxEvents {
+		return nil, live.Errorf("ARGUMENT_OUT_OF_RANGE", "last is %d: 1 to %d is accepted.", last, maxEvents)
+	}
+	kept := s.Last(last)
+	list := make([]WireEvent, len(kept))
+	for i, e := range kept {
+		list[i] = NewWireEvent(e, s.Seal)
+	}
+	return list, nil
+}
