@@ -143,8 +143,8 @@ func Load(files fs.FS) (*Course, error) {
 	c.Phases = plan.Phases
 	var faults []error
 	for _, slug := range c.slugs() {
-		if _, err := fs.Stat(files, slug); errors.Is(err, fs.ErrNotExist) {
-			continue // planned
+		if planned(files, slug) {
+			continue
 		}
 		l, err := c.lesson(files, slug)
 		if err != nil {
@@ -162,6 +162,13 @@ func Load(files fs.FS) (*Course, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// planned reports whether a lesson is not written yet. Its folder may be there:
+// with the script of its servers.
+func planned(files fs.FS, slug string) bool {
+	_, err := fs.Stat(files, path.Join(slug, "lesson.json"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Embedded loads the course that this program carries.

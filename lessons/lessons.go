@@ -15,7 +15,7 @@
 // Questions, points and gates are pure functions, too: see [Question.Check],
 // [Course.Standing] and [Progress].
 //
-// A course may be incomplete. Slugs in course.json without a folder are planned:
+// A course may be incomplete. Slugs in course.json without a lesson.json are planned:
 // lessons may require them and link to them, and nothing is shown of them. What
 // concerns a phase as a whole, the floor of points in its areas, is checked once
 // all its lessons are there; each lesson is checked by itself always.
