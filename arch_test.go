@@ -34,9 +34,9 @@ var arrows = map[string][]string{
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
 	"bridges/redisbridge": {"bridges", "internal/live"},
 
-	"graph":           {"bridges", "graph/...", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
-	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
-	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/..."},
+	"graph":           {"bridges", "graph/...", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
+	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
+	"graph/generated": {"bridges", "graph/model", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
@@ -45,9 +45,11 @@ var arrows = map[string][]string{
 	"labs":          {"internal/wire"},
 	"labs/course":   {"internal/wire", "labs", "labs/mock"},
 	"labs/mock":     {"internal/wire", "labs"},
+	"labs/mqttws":   {"internal/wire", "labs"},
 	"labs/chaos":    {"internal/wire", "labs"},
 	"labs/load":     {"internal/live", "labs"},
 	"labs/sessions": {"internal/live", "internal/wire", "labs", "labs/..."},
+	"labs/probe":    {"internal/wire"},
 
 	"lessons/content": {},
 	"clients/course":  {"labs", "labs/course", "labs/mock", "lessons/content"},
@@ -60,12 +62,12 @@ var arrows = map[string][]string{
 	"examples/nothing-lost/stock": {
 		"graph/generated", "graph", "internal/eventlog", "internal/eventlog/redislog", "internal/presence", "internal/rooms",
 	},
-	"internal/embedded": {},
+	"internal/embedded": {"bridges"},
 	"internal/testenv":  {},
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "lessons", "server", "server/gqlws", "web",
 	},
 }
 

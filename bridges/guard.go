@@ -19,19 +19,21 @@ func (g Guard) checkPayload(size int) error {
 	return nil
 }
 
-// GuardedMQTT is an MQTT broker as anonymous clients may use it.
+// GuardedMQTT is an MQTT broker as anonymous clients may use it, and those in a
+// lab session (see WithLab).
 type GuardedMQTT struct {
 	Guard
 	Bridge Bridge
 	Rules  *MQTTRules
 }
 
+func (g GuardedMQTT) access(ctx context.Context) MQTTAccess {
+	return MQTTAccess{Topics: g.Topics, Rules: g.Rules, Lab: LabOf(ctx)}
+}
+
 // Subscribe opens the stream of a filter that may be read.
 func (g GuardedMQTT) Subscribe(ctx context.Context, filter string, qos QoS) (live.Sub[*Message], error) {
-	if err := g.Topics.CheckFilter(filter); err != nil {
-		return nil, err
-	}
-	if err := g.Rules.CheckRead(filter); err != nil {
+	if err := g.access(ctx).CheckRead(filter); err != nil {
 		return nil, err
 	}
 	return g.Bridge.Subscribe(ctx, filter, qos)
@@ -39,10 +41,7 @@ func (g GuardedMQTT) Subscribe(ctx context.Context, filter string, qos QoS) (liv
 
 // Publish sends to a topic that may be published to.
 func (g GuardedMQTT) Publish(ctx context.Context, p Publication) (Receipt, error) {
-	if err := g.Topics.CheckTopic(p.Topic); err != nil {
-		return Receipt{}, err
-	}
-	if err := g.Rules.CheckPublish(p.Topic); err != nil {
+	if err := g.access(ctx).CheckPublish(p.Topic); err != nil {
 		return Receipt{}, err
 	}
 	if err := g.checkPayload(len(p.Payload)); err != nil {
@@ -51,7 +50,8 @@ func (g GuardedMQTT) Publish(ctx context.Context, p Publication) (Receipt, error
 	return g.Bridge.Publish(ctx, p)
 }
 
-// GuardedRedis is a Redis server as anonymous clients may use it.
+// GuardedRedis is a Redis server as anonymous clients may use it, and those in a
+// lab session (see WithLab).
 type GuardedRedis struct {
 	Guard
 	Bridge interface {
@@ -62,12 +62,14 @@ type GuardedRedis struct {
 	Rules *RedisRules
 }
 
+func (g GuardedRedis) rules(ctx context.Context) *RedisRules { return g.Rules.inLab(LabOf(ctx)) }
+
 // Subscribe opens the stream of a channel that may be read.
 func (g GuardedRedis) Subscribe(ctx context.Context, channel string, qos QoS) (live.Sub[*Message], error) {
 	if err := g.Topics.CheckChannel(channel); err != nil {
 		return nil, err
 	}
-	if err := g.Rules.CheckRead(channel); err != nil {
+	if err := g.rules(ctx).CheckRead(channel); err != nil {
 		return nil, err
 	}
 	return g.Bridge.Subscribe(ctx, channel, qos)
@@ -78,7 +80,7 @@ func (g GuardedRedis) SubscribePattern(ctx context.Context, pattern string) (liv
 	if err := g.Topics.CheckChannel(pattern); err != nil {
 		return nil, err
 	}
-	if err := g.Rules.CheckReadPattern(pattern); err != nil {
+	if err := g.rules(ctx).CheckReadPattern(pattern); err != nil {
 		return nil, err
 	}
 	return g.Bridge.SubscribePattern(ctx, pattern)
@@ -89,7 +91,7 @@ func (g GuardedRedis) Publish(ctx context.Context, p Publication) (Receipt, erro
 	if err := g.Topics.CheckChannel(p.Topic); err != nil {
 		return Receipt{}, err
 	}
-	if err := g.Rules.CheckPublish(p.Topic); err != nil {
+	if err := g.rules(ctx).CheckPublish(p.Topic); err != nil {
 		return Receipt{}, err
 	}
 	if err := g.checkPayload(len(p.Payload)); err != nil {
@@ -103,7 +105,7 @@ func (g GuardedRedis) SubscribeStream(ctx context.Context, stream string, after 
 	if err := g.Topics.CheckStream(stream); err != nil {
 		return nil, err
 	}
-	if err := g.Rules.CheckReadStream(stream); err != nil {
+	if err := g.rules(ctx).CheckReadStream(stream); err != nil {
 		return nil, err
 	}
 	return g.Bridge.SubscribeStream(ctx, stream, after)
@@ -114,7 +116,7 @@ func (g GuardedRedis) AppendStream(ctx context.Context, stream string, fields []
 	if err := g.Topics.CheckStream(stream); err != nil {
 		return nil, err
 	}
-	if err := g.Rules.CheckAppendStream(stream); err != nil {
+	if err := g.rules(ctx).CheckAppendStream(stream); err != nil {
 		return nil, err
 	}
 	if err := CheckFields(fields); err != nil {

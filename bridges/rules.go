@@ -15,15 +15,23 @@ type MQTTRules struct {
 }
 
 // NewMQTTRules makes rules from two lists of topic filters. "#" opens every
-// topic but those that begin with '$', which are opened by name: "$SYS/#".
+// topic but those that begin with '$', which are opened by name: "$SYS/#", and
+// those of lab sessions, which no rule opens: MQTTAccess does.
 func NewMQTTRules(read, publish []string) (*MQTTRules, error) {
 	for _, filter := range slices.Concat(read, publish) {
 		if err := DefaultTopicLimits.CheckFilter(filter); err != nil {
 			return nil, fmt.Errorf("bridges: allow list: %w", err)
 		}
+		if strings.HasPrefix(filter, "lab/") {
+			return nil, fmt.Errorf("bridges: allow list: %q opens topics of lab sessions; "+
+				"those that begin with \"lab/\" are open to their own session alone", filter)
+		}
 	}
 	return &MQTTRules{read: slices.Clone(read), publish: slices.Clone(publish)}, nil
 }
+
+// ReadOnly returns rules that open the same for reading and nothing for publishing.
+func (r *MQTTRules) ReadOnly() *MQTTRules { return &MQTTRules{read: r.read} }
 
 // CheckRead reports a well-formed filter that may not be read, or nil: every
 // topic that it can match has to be inside one allowed filter.
@@ -52,7 +60,7 @@ func (r *MQTTRules) CheckPublish(topic string) error {
 func ContainsMQTT(outer, inner string) bool {
 	// A wildcard in the first place does not match topics that begin with
 	// '$' (MQTT 3.1.1, section 4.7.2).
-	if strings.HasPrefix(inner, "$") && !strings.HasPrefix(outer, "$") {
+	if strings.HasPrefix(inner, "$") && !strings.HasPrefix(outer, "$") || !names(outer, inner) {
 		return false
 	}
 	out, in := strings.Split(outer, "/"), strings.Split(inner, "/")
@@ -80,13 +88,16 @@ type redisRule struct {
 	text     string
 	glob     glob
 	reserved bool // opens channels of Redis itself, by name
+	lab      bool // opens channels of the client's own lab session
 }
 
 // Channels that "*" does not open. Those of Redis itself tell of every key
 // (notifications) and of every server (Sentinel); a rule can open them by
-// name, as in "__keyspace@0__:*". Our own are open to nobody.
+// name, as in "__keyspace@0__:*". Our own are open to nobody, those of a lab
+// session to that session alone (see WithLab).
 var (
 	ownChannels      = mustGlob("sluice:*")
+	labChannels      = mustGlob("lab:*")
 	reservedChannels = []glob{mustGlob("__key*__:*"), mustGlob("__sentinel__*")}
 )
 
@@ -118,6 +129,10 @@ func redisRules(patterns []string) ([]redisRule, error) {
 		if ownChannels.contains(g) {
 			return nil, fmt.Errorf("bridges: allow list: %q opens channels of the gateway itself; "+
 				"those that begin with \"sluice:\" are never open", pattern)
+		}
+		if labChannels.contains(g) {
+			return nil, fmt.Errorf("bridges: allow list: %q opens channels of lab sessions; "+
+				"those that begin with \"lab:\" are open to their own session alone", pattern)
 		}
 		byName := slices.ContainsFunc(reservedChannels, func(channels glob) bool { return channels.contains(g) })
 		rules = append(rules, redisRule{text: pattern, glob: g, reserved: byName})
@@ -186,7 +201,7 @@ func allows(rules []redisRule, within, touches func(glob) bool) bool {
 		if !within(rule.glob) {
 			continue
 		}
-		if !touches(ownChannels) && (rule.reserved || !slices.ContainsFunc(reservedChannels, touches)) {
+		if rule.lab || !touches(ownChannels) && !touches(labChannels) && (rule.reserved || !slices.ContainsFunc(reservedChannels, touches)) {
 			return true
 		}
 	}

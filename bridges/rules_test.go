@@ -57,6 +57,19 @@ func TestContainsMQTT(t *testing.T) {
 		{"$SYS/#", "$SYS", true},
 		{"$SYS/#", "#", false},
 		{"$SYS/#", "+/broker", false},
+		{"lab/a/#", "lab/a/x", true},
+		{"lab/a/#", "lab/a", true},
+		{"lab/a/#", "lab/b/x", false},
+		{"lab/a/#", "lab/+/x", false},
+		{"lab/a/#", "lab/#", false},
+		{"lab/+/#", "lab/a/x", false},
+		{"lab/#", "lab/a/x", false},
+		{"+/a/#", "lab/a/x", false},
+		{"#", "lab/a/#", false},
+		{"#", "lab/#", true}, // which matches no session's topics
+		{"#", "lab/+/x", true},
+		{"#", "lab", true},
+		{"#", "laboratory/a", true},
 	}
 	for _, test := range tests {
 		if got := ContainsMQTT(test.outer, test.inner); got != test.want {
@@ -107,6 +120,8 @@ func TestMQTTRules(t *testing.T) {
 		{"read openly", "a/b", true},
 		{"read openly", "$SYS/#", false},
 		{"read openly", "$share/group/a", false},
+		{"read openly", "lab/a/x", false},
+		{"publish openly", "lab/a/x", false},
 		{"publish openly", "a/b", true},
 		{"publish openly", "$SYS/x", false},
 		{"read nothing", "demo/x", false},
@@ -151,6 +166,11 @@ func TestRulesThatAreRefused(t *testing.T) {
 		{mqtt, "demo/#/x", `"demo/#/x"`},
 		{mqtt, "demo+", `"+" must be a whole level`},
 		{mqtt, "$share/g/#", "shared subscription"},
+		{mqtt, "lab/#", "lab sessions"},
+		{mqtt, "lab/+/x", "lab sessions"},
+		{mqtt, "lab", ""},
+		{redis, "lab:*", "lab sessions"},
+		{redis, "[l]ab:a:x", "lab sessions"},
 		{redis, "", "empty"},
 		{redis, "a\r\nb", "control character"},
 		{redis, "sluice:*", "never open"},
@@ -209,6 +229,13 @@ func TestRedisRules(t *testing.T) {
 		{"read openly", "__keyspace@0__:x", false},
 		{"read openly", "__keyevent@15__:set", false},
 		{"read openly", "__sentinel__:hello", false},
+		{"read openly", "lab:a:x", false},
+		{"publish openly", "lab:a:x", false},
+		{"pattern openly", "lab:*", false},
+		{"pattern openly", "lab:a:*", false},
+		{"pattern openly", "l*", false},
+		{"pattern openly", "[l-m]ab:*", false},
+		{"pattern openly", "labour*", true},
 		{"pattern openly", "a*", true},
 		{"pattern openly", "*", false},   // all of the reserved ones
 		{"pattern openly", "*:x", false}, // sluice:x
@@ -401,6 +428,7 @@ func FuzzGlobContains(f *testing.F) {
 func FuzzContainsMQTT(f *testing.F) {
 	f.Add("demo/#", "demo/+/x", "demo/a/x")
 	f.Add("+/a", "+/a", "$SYS/a")
+	f.Add("lab/+/x", "lab/a/x", "lab/a/x")
 	f.Fuzz(func(t *testing.T, outer, inner, topic string) {
 		l := DefaultTopicLimits
 		if l.CheckFilter(outer) != nil || l.CheckFilter(inner) != nil || l.CheckTopic(topic) != nil {

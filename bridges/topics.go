@@ -98,9 +98,10 @@ func invalid(what, s, why string) error {
 }
 
 // MatchMQTT reports whether a topic matches a well-formed filter. A wildcard in
-// the first place does not match topics that begin with '$' (section 4.7.2).
+// the first place does not match topics that begin with '$' (section 4.7.2), and
+// topics of a lab session match only filters that name it, as in "lab/<name>/#".
 func MatchMQTT(filter, topic string) bool {
-	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
+	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") || !names(filter, topic) {
 		return false
 	}
 	for {

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"net/netip"
@@ -10,12 +11,14 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs/sessions"
+	"github.com/sluice-gateway/sluice/lessons"
 )
 
 // Client is where a request came from. An execution that many share has none.
 type Client struct {
 	Address netip.Addr // the zero value: not known
 	Base    string     // how it reached the gateway, such as ws://localhost:8080
+	Locale  model.Locale
 }
 
 type clientKey struct{}
@@ -28,6 +31,7 @@ func WithClient(ctx context.Context, c Client) context.Context {
 // ClientOf returns the client; the zero value: there is none.
 func ClientOf(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
+	c.Locale = cmp.Or(c.Locale, model.LocaleEn)
 	return c
 }
 
@@ -39,7 +43,11 @@ func (r *Resolver) labSession(ctx context.Context, one *sessions.Session, err er
 	if err != nil {
 		return model.LabSession{}, err
 	}
-	return model.LabSession{Session: one, Base: ClientOf(ctx).Base, Seal: r.sealWire(one.ID)}, nil
+	client := ClientOf(ctx)
+	return model.LabSession{
+		Session: one, Base: client.Base, Locale: client.Locale, Seal: r.sealWire(one.ID),
+		Verdicts: func() []lessons.Verdict { list, _ := r.Classroom.Verdicts(one.ID); return list },
+	}, nil
 }
 
 // sealWire makes the cursors of a session's wire events.

@@ -14,9 +14,8 @@ import (
 )
 
 // StartLab is the resolver for the startLab field.
-func (r *mutationResolver) StartLab(ctx context.Context, lesson *string) (model.LabSession, error) {
-	one, err := r.Labs.Start(given(lesson), ClientOf(ctx).Address)
-	return r.labSession(ctx, one, err)
+func (r *mutationResolver) StartLab(ctx context.Context, lesson *string, learner *string) (model.LabSession, error) {
+	return r.startLab(ctx, lesson, learner)
 }
 
 // ExtendLab is the resolver for the extendLab field.

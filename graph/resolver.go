@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/labs/sessions"
+	"github.com/sluice-gateway/sluice/lessons"
 )
 
 //go:generate sh -c "cd .. && go run github.com/99designs/gqlgen generate"
@@ -26,6 +27,8 @@ type Resolver struct {
 	Cursors      Cursors // of Redis streams
 	Rooms        *rooms.Rooms
 	Labs         *sessions.Sessions
+	Classroom    *lessons.Classroom
+	Learners     Learners             // nil: no progress is kept
 	Serves       func(server string) bool // whether the gateway has a practice server by that name
 	CoursePorts  map[string]string        // the servers' own URLs, as far as they were opened
 	PayloadBytes int                       // of a broker message that is delivered; 0: any

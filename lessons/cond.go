@@ -521,19 +521,19 @@ func (c *compiler) differs(f field, n *node) (test, error) {
 		return t, err
 	}
 	var object struct {
-		From nodeHolder `json:"from"`
-		By   nodeHolder `json:"by"`
+		From *node `json:"from"`
+		By   *node `json:"by"`
 	}
 	err := bind(n, &object)
 	if err != nil {
 		return t, err
 	}
-	if t.ref, err = c.reference(f, object.From.n); err != nil {
+	if t.ref, err = c.reference(f, object.From); err != nil {
 		return t, err
 	}
-	values, err := c.values(f, object.By.n)
+	values, err := c.values(f, object.By)
 	if err == nil && (len(values) != 1 || !isNumber(values[0])) {
-		err = faultf(object.By.n.at, "wanted is one number or time")
+		err = faultf(object.By.at, "wanted is one number or time")
 	}
 	if err == nil {
 		t.by = values[0]
@@ -544,9 +544,9 @@ func (c *compiler) differs(f field, n *node) (test, error) {
 func (c *compiler) near(f field, n *node) (test, error) {
 	t := test{op: "near"}
 	var object struct {
-		Of      nodeHolder `json:"of,omitzero"`
-		Fact    nodeHolder `json:"fact,omitzero"`
-		Percent float64    `json:"percent"`
+		Of      *node   `json:"of,omitzero"`
+		Fact    *node   `json:"fact,omitzero"`
+		Percent float64 `json:"percent"`
 	}
 	err := bind(n, &object)
 	t.percent = object.Percent
@@ -554,20 +554,15 @@ func (c *compiler) near(f field, n *node) (test, error) {
 	case err != nil:
 	case t.percent <= 0:
 		err = faultf(n.at, "the percent of %q are above 0", "near")
-	case (object.Of.n == nil) == (object.Fact.n == nil):
+	case (object.Of == nil) == (object.Fact == nil):
 		err = faultf(n.at, "%q is compared either with a field (%q) or with a fact (%q)", "near", "of", "fact")
-	case object.Of.n != nil:
-		t.ref, err = c.reference(f, object.Of.n)
+	case object.Of != nil:
+		t.ref, err = c.reference(f, object.Of)
 	default:
-		t.fact, err = c.fact(object.Fact.n)
+		t.fact, err = c.fact(object.Fact)
 	}
 	return t, err
 }
-
-// nodeHolder keeps a node for later.
-type nodeHolder struct{ n *node }
-
-func (h *nodeHolder) bind(n *node) error { h.n = n; return nil }
 
 // fact reads the name of a fact that the lesson lists, or that the grader has.
 func (c *compiler) fact(n *node) (*Fact, error) {

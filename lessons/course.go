@@ -172,13 +172,7 @@ func planned(files fs.FS, slug string) bool {
 }
 
 // Embedded loads the course that this program carries.
-func Embedded() (*Course, error) {
-	files, err := fs.Sub(content, "content")
-	if err != nil {
-		return nil, err
-	}
-	return Load(files)
-}
+func Embedded() (*Course, error) { return Load(Files()) }
 
 // Lesson finds a lesson by its slug or by one of its aliases; nil: there is none.
 func (c *Course) Lesson(slug string) *Lesson { return c.bySlug[slug] }
@@ -547,4 +541,24 @@ func (c *Course) checkFloors(file string, text []byte) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// Step returns a step of the lesson; nil: it has none by that id.
+func (l *Lesson) Step(id string) *Step {
+	for i := range l.Steps {
+		if l.Steps[i].ID == id {
+			return &l.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Question returns a question of the lesson; nil: it has none by that id.
+func (l *Lesson) Question(id string) *Question {
+	for i := range l.Quiz {
+		if l.Quiz[i].ID == id {
+			return &l.Quiz[i]
+		}
+	}
+	return nil
 }

@@ -109,6 +109,8 @@ type view struct {
 	uri       *url.URL
 	json      any
 	decodedIt bool
+	payload   any // of a gql message
+	payloadIt bool
 	document  *ast.QueryDocument
 	operation *ast.OperationDefinition
 	parsedIt  bool
@@ -492,9 +494,18 @@ func (v *view) rootFields() any {
 	return list
 }
 
+// decodedPayload is that of a gql message.
+func (v *view) decodedPayload() any {
+	if !v.payloadIt {
+		v.payloadIt = true
+		v.payload = decodeJSON(v.gql.Payload)
+	}
+	return v.payload
+}
+
 // errorCodes are those of the errors in a gql message.
 func (v *view) errorCodes() any {
-	payload := decodeJSON(v.gql.Payload)
+	payload := v.decodedPayload()
 	if object, ok := payload.(map[string]any); ok && v.gql.Type != "error" {
 		payload = object["errors"]
 	}

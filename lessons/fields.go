@@ -288,7 +288,7 @@ var gqlFields = []field{
 	}),
 	listField("fields", "fields", "フィールド", (*view).rootFields),
 	listField("errors", "error codes", "エラーコード", (*view).errorCodes),
-	{name: "payload", sort: anything, label: label("payload", "payload"), get: func(v *view) any { return decodeJSON(v.gql.Payload) }},
+	{name: "payload", sort: anything, label: label("payload", "payload"), get: (*view).decodedPayload},
 }
 
 var mqttFields = []field{
@@ -467,7 +467,7 @@ var kinds = map[string]kind{
 	"close": kindOf("close", "クローズ", nil, closeFields, connFields),
 	"tcp":   kindOf("end of a connection", "コネクションの終わり", nil, tcpFields, connFields),
 	"gql": kindOf("GraphQL message", "GraphQLのメッセージ", map[string]func(string) (field, bool){
-		"payload.": jsonPath(func(v *view) any { return decodeJSON(v.gql.Payload) }),
+		"payload.": jsonPath((*view).decodedPayload),
 	}, gqlFields, connFields),
 	"mqtt": kindOf("MQTT packet", "MQTTパケット", nil, mqttFields, connFields),
 	"bridge": kindOf("bridge event", "ブリッジの動作", values(func(v *view) map[string]any { return v.bridge.Value }), []field{

@@ -2,6 +2,7 @@ package lessons
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/http"
 	"runtime"
 	"testing"
@@ -12,35 +13,22 @@ import (
 	"github.com/sluice-gateway/sluice/internal/wire"
 )
 
-// everything is a lesson with the steps of all vectors that have no lesson, and
-// of the whole curriculum.
-func everything(t testing.TB) *Lesson {
+// graded are lessons with the steps of all vectors that have no lesson.
+func graded(t testing.TB) []*Lesson {
 	t.Helper()
-	l := &Lesson{}
+	var list []*Lesson
 	for _, file := range vectorFiles(t) {
 		f := readVectors(t, file)
 		if f.Lesson != "" {
 			continue
 		}
-		var ids []string
+		all := script{Want: make(map[string]want)}
 		for _, s := range f.Steps {
-			ids = append(ids, s.ID)
+			all.Want[s.ID] = want{}
 		}
-		for i := range f.Steps {
-			s := &f.Steps[i]
-			matcher, err := compile(&s.Match, f.Facts, ids, s.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range s.Misses {
-				if err := s.Misses[i].compile(f.Facts); err != nil {
-					t.Fatal(err)
-				}
-			}
-			l.Steps = append(l.Steps, Step{ID: file + s.ID, Misses: s.Misses, matcher: matcher})
-		}
+		list = append(list, f.lesson(t, nil, &all))
 	}
-	return l
+	return list
 }
 
 // noise makes events of bytes: whatever they are, it is a transcript.
@@ -92,7 +80,7 @@ func noise(b []byte) []Event {
 		case 7:
 			e.End = &wire.EndEvent{By: []wire.Side{wire.Client, wire.Server}[next(2)], How: []wire.Ending{wire.FIN, wire.RST, wire.Timeout}[next(3)]}
 		case 8:
-			e.Answer = &Answer{Step: "S1", Name: text, Value: []any{nil, text, 1.5, true, []any{text}, map[string]any{"a": text}}[next(6)]}
+			e.Answer = &Answer{Step: fmt.Sprint("S", 1+next(20)), Name: text, Value: []any{nil, text, 1.5, true, []any{text}, map[string]any{"a": text}}[next(6)]}
 		case 9:
 			e.Bridge = &Bridge{Source: "redis", Name: text, What: "delivered"}
 		case 10:
@@ -117,15 +105,17 @@ func FuzzGrader(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	lesson, file := everything(f), &vectors{Nonce: "kumo-42", Knows: map[string]any{"accept": "a", "cost": 1.5, "code": "x"}}
+	lessons, file := graded(f), &vectors{Nonce: "kumo-42", Knows: map[string]any{"accept": "a", "cost": 1.5, "code": "x"}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 4000 {
 			return
 		}
 		events := noise(b)
-		whole := Grade(lesson, Config{Nonce: file.Nonce, Facts: file.Knows}, events)
-		if pieces := inPieces(lesson, file, events); !cmp.Equal(whole, pieces) {
-			t.Errorf("in pieces the verdicts differ:\n%s", cmp.Diff(whole, pieces))
+		for _, l := range lessons {
+			whole := Grade(l, Config{Nonce: file.Nonce, Facts: file.Knows}, events)
+			if pieces := inPieces(l, file, events); !cmp.Equal(whole, pieces) {
+				t.Errorf("in pieces the verdicts differ:\n%s", cmp.Diff(whole, pieces))
+			}
 		}
 	})
 }
@@ -147,8 +137,12 @@ func flood(n int, event func(i int) Event) []Event {
 // TestMemoryIsBounded: after thousands of large messages that fit, a grader holds
 // what its bounds say, and none of their payloads.
 func TestMemoryIsBounded(t *testing.T) {
-	l := everything(t)
-	g := NewGrader(l, Config{Nonce: "kumo-42"})
+	var graders []*Grader
+	steps := 0
+	for _, l := range graded(t) {
+		graders = append(graders, NewGrader(l, Config{Nonce: "kumo-42"}))
+		steps += len(l.Steps)
+	}
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -162,15 +156,19 @@ func TestMemoryIsBounded(t *testing.T) {
 		binary.BigEndian.PutUint32(data, uint32(i*3)) // never in order
 		e := Event{Event: wire.Event{Seq: uint64(i + 1), Conn: uint64(i), At: scriptStart.Add(time.Duration(i) * time.Millisecond)}}
 		e.Message = &wire.MessageEvent{Direction: wire.ToServer, Message: wire.Message{Opcode: wire.Binary, Size: size, Data: data, Fragments: 1}}
-		g.Feed(e)
+		for _, g := range graders {
+			g.Feed(e)
+		}
 	}
 	if held := int64(heap()) - int64(before); held > 4<<20 {
-		t.Errorf("the grader of %d steps holds %d bytes", len(l.Steps), held)
+		t.Errorf("the graders of %d steps hold %d bytes", steps, held)
 	}
-	if n := len(g.history.links); n > maxLinks {
-		t.Errorf("the grader remembers %d connections", n)
+	for _, g := range graders {
+		if n := len(g.history.links); n > maxLinks {
+			t.Errorf("a grader remembers %d connections", n)
+		}
 	}
-	runtime.KeepAlive(g)
+	runtime.KeepAlive(graders)
 }
 
 // TestEarlyEventsOutlastAFlood: of more events than are remembered, some stay
@@ -188,11 +186,10 @@ func TestEarlyEventsOutlastAFlood(t *testing.T) {
 }
 
 func BenchmarkFeed(b *testing.B) {
-	l := everything(b)
+	l := embedded(b).Lesson(model)
 	events := flood(1000, func(i int) Event {
 		return Event{Event: wire.Event{Message: &wire.MessageEvent{Direction: wire.ToServer, Message: wire.Message{Opcode: wire.Text, Size: 1, Data: []byte{byte('a' + i%26)}, Fragments: 1}}}}
 	})
-	b.ReportMetric(float64(len(l.Steps)), "steps")
 	for b.Loop() {
 		g := NewGrader(l, Config{Nonce: "kumo-42"})
 		for _, e := range events {

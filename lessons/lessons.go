@@ -21,7 +21,20 @@
 // all its lessons are there; each lesson is checked by itself always.
 package lessons
 
-import "embed"
+import (
+	"embed"
+	"io/fs"
+)
 
 //go:embed content
 var content embed.FS
+
+// Files are the folders of the course that this program carries: for the images
+// that its texts show.
+func Files() fs.FS {
+	files, err := fs.Sub(content, "content")
+	if err != nil {
+		panic(err) // the path is right
+	}
+	return files
+}

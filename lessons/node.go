@@ -227,6 +227,10 @@ func bindValue(n *node, v reflect.Value) error {
 	wrong := func(wanted string) error { return faultf(n.at, "here stands %s, wanted is %s", n.kind(), wanted) }
 	switch v.Kind() {
 	case reflect.Pointer:
+		if v.Type() == reflect.TypeFor[*node]() { // to be read later
+			v.Set(reflect.ValueOf(n))
+			return nil
+		}
 		v.Set(reflect.New(v.Type().Elem()))
 		return bindValue(n, v.Elem())
 	case reflect.String:

@@ -1,6 +1,7 @@
 package lessons
 
 import (
+	"encoding/hex"
 	"errors"
 	"math"
 	"slices"
@@ -14,9 +15,10 @@ type Question struct {
 	Prompt   Text      `json:"prompt"`
 	Choices  []Choice  `json:"choices,omitzero"` // of single, multi and order
 	Mistakes []Mistake `json:"mistakes,omitzero"`
-	Answer   answer    `json:"answer"`
+	Answer   *node     `json:"answer"`
 	Why      Text      `json:"why"` // the right answer is right
 
+	right answer
 	here
 }
 
@@ -45,12 +47,6 @@ type answer struct {
 	tolerance float64
 	unit      Text
 	hex       []byte
-	node      *node
-}
-
-func (a *answer) bind(n *node) error {
-	a.node = n
-	return nil
 }
 
 // Kinds of questions.
@@ -80,20 +76,25 @@ type Mark struct {
 }
 
 // Unit is what a number is given in; empty: nothing.
-func (q *Question) Unit() Text { return q.Answer.unit }
+func (q *Question) Unit() Text { return q.right.unit }
+
+// Right is the right reply.
+func (q *Question) Right() Reply {
+	return Reply{Choices: slices.Clone(q.right.ids), Number: q.right.number, Hex: hex.EncodeToString(q.right.hex)}
+}
 
 // Check marks a reply. What cannot be a reply to the question is wrong.
 func (q *Question) Check(r Reply) Mark {
 	right := Mark{Right: true, Why: q.Why}
 	switch q.Kind {
 	case Number:
-		if math.Abs(r.Number-q.Answer.number) <= q.Answer.tolerance {
+		if math.Abs(r.Number-q.right.number) <= q.right.tolerance {
 			return right
 		}
 		return Mark{Why: q.mistake(func(value any) bool { return value == r.Number })}
 	case Hex:
 		given, err := parseHex(r.Hex)
-		if err == nil && slices.Equal(given, q.Answer.hex) {
+		if err == nil && slices.Equal(given, q.right.hex) {
 			return right
 		}
 		return Mark{Why: q.mistake(func(value any) bool {
@@ -109,12 +110,12 @@ func (q *Question) Check(r Reply) Mark {
 		if slices.Contains(r.Choices[:i], id) {
 			continue
 		}
-		if !slices.Contains(q.Answer.ids, id) {
+		if !slices.Contains(q.right.ids, id) {
 			m.Right = false
 			m.Of[id] = q.why(id)
 		}
 	}
-	for _, id := range q.Answer.ids {
+	for _, id := range q.right.ids {
 		m.Right = m.Right && slices.Contains(r.Choices, id)
 	}
 	if !m.Right {
@@ -129,7 +130,7 @@ func (q *Question) Check(r Reply) Mark {
 // checkOrder finds the first place that is wrong, and says of what stands there
 // why it stands elsewhere.
 func (q *Question) checkOrder(given []string) Mark {
-	for i, id := range q.Answer.ids {
+	for i, id := range q.right.ids {
 		if i < len(given) && given[i] == id {
 			continue
 		}
@@ -140,8 +141,8 @@ func (q *Question) checkOrder(given []string) Mark {
 		}
 		return m
 	}
-	if len(given) > len(q.Answer.ids) {
-		return Mark{Place: len(q.Answer.ids) + 1}
+	if len(given) > len(q.right.ids) {
+		return Mark{Place: len(q.right.ids) + 1}
 	}
 	return Mark{Right: true, Why: q.Why}
 }
@@ -200,12 +201,12 @@ func (q *Question) checkChoices() error {
 	if len(q.Mistakes) > 0 || len(q.Choices) < 2 {
 		faults = append(faults, faultf(q.at, "a question of the kind %s has two choices or more, and no mistakes", q.Kind))
 	}
-	a := &q.Answer
+	a := &q.right
 	if q.Kind == Single {
 		a.ids = make([]string, 1)
-		faults = append(faults, bind(a.node, &a.ids[0]))
+		faults = append(faults, bind(q.Answer, &a.ids[0]))
 	} else {
-		faults = append(faults, bind(a.node, &a.ids))
+		faults = append(faults, bind(q.Answer, &a.ids))
 	}
 	for _, c := range q.Choices {
 		if c.ID == "" || slices.Contains(ids, c.ID) {
@@ -219,14 +220,14 @@ func (q *Question) checkChoices() error {
 	}
 	for i, id := range a.ids {
 		if !slices.Contains(ids, id) || slices.Index(a.ids, id) != i {
-			faults = append(faults, faultf(a.node.at, "the answer names the choice %q, which is not offered, or names it twice", id))
+			faults = append(faults, faultf(q.Answer.at, "the answer names the choice %q, which is not offered, or names it twice", id))
 		}
 	}
 	if q.Kind == Order && len(a.ids) != len(ids) {
-		faults = append(faults, faultf(a.node.at, "the answer of an order names every choice"))
+		faults = append(faults, faultf(q.Answer.at, "the answer of an order names every choice"))
 	}
 	if q.Kind == Multi && (len(a.ids) == 0 || len(a.ids) == len(ids)) {
-		faults = append(faults, faultf(a.node.at, "of the choices of a multi some are right and some are wrong"))
+		faults = append(faults, faultf(q.Answer.at, "of the choices of a multi some are right and some are wrong"))
 	}
 	return errors.Join(faults...)
 }
@@ -236,26 +237,26 @@ func (q *Question) checkValue() error {
 	if len(q.Choices) > 0 || len(q.Mistakes) == 0 {
 		faults = append(faults, faultf(q.at, "a question of the kind %s has no choices, and one of the mistakes that people make or more", q.Kind))
 	}
-	a := &q.Answer
+	a := &q.right
 	if q.Kind == Number {
 		var written struct {
 			Value     float64 `json:"value"`
 			Tolerance float64 `json:"tolerance,omitzero"`
 			Unit      Text    `json:"unit,omitzero"`
 		}
-		faults = append(faults, bind(a.node, &written))
+		faults = append(faults, bind(q.Answer, &written))
 		a.number, a.tolerance, a.unit = written.Value, written.Tolerance, written.Unit
 		if a.tolerance < 0 {
-			faults = append(faults, faultf(a.node.at, "a tolerance is 0 or above"))
+			faults = append(faults, faultf(q.Answer.at, "a tolerance is 0 or above"))
 		}
 	} else {
 		var written struct {
 			Value string `json:"value"`
 		}
-		faults = append(faults, bind(a.node, &written))
+		faults = append(faults, bind(q.Answer, &written))
 		var err error
 		if a.hex, err = parseHex(written.Value); err != nil || len(a.hex) == 0 {
-			faults = append(faults, faultf(a.node.at, "%q is not hexadecimal", written.Value))
+			faults = append(faults, faultf(q.Answer.at, "%q is not hexadecimal", written.Value))
 		}
 	}
 	for _, m := range q.Mistakes {

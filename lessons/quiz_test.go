@@ -74,6 +74,30 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestRight: of every question the right reply is right, and each wrong choice
+// and each mistake is wrong with a why in both languages.
+func TestRight(t *testing.T) {
+	for _, l := range embedded(t).Lessons {
+		for _, q := range l.Quiz {
+			if m := q.Check(q.Right()); !m.Right || m.Why != q.Why {
+				t.Errorf("%s %s: the right reply is marked %+v", l.Slug, q.ID, m)
+			}
+			for _, c := range q.Choices {
+				if m := q.Check(Reply{Choices: []string{c.ID}}); q.Kind == Single && !m.Right && (m.Why.EN == "" || m.Why.JA == "") {
+					t.Errorf("%s %s: choice %s is marked %+v", l.Slug, q.ID, c.ID, m)
+				}
+			}
+			for _, mistake := range q.Mistakes {
+				number, _ := mistake.Value.(float64)
+				text, _ := mistake.Value.(string)
+				if m := q.Check(Reply{Number: number, Hex: text}); m.Right || m.Why != mistake.Why {
+					t.Errorf("%s %s: the mistake %v is marked %+v", l.Slug, q.ID, mistake.Value, m)
+				}
+			}
+		}
+	}
+}
+
 var day = time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)
 
 func after(days float64) time.Time {

@@ -517,18 +517,20 @@ func (s *search) rowDifference(f fit, p *pattern) (difference, bool) {
 		}
 		return d, true
 	}
-	for _, c := range r.failing(p, e) {
-		if c.of == "span" {
-			span := seconds(r.last().at.Sub(r.events[0].at))
-			wanted := bounds(field{sort: aTime}, p.span.from, p.span.to)
-			return difference{Text{span.EN + " from the first of them to the last", "最初から最後までが" + span.JA}, wanted}, true
-		}
-		word := map[string]Text{"smallest": label(" (the smallest)", "(最小値)"), "largest": label(" (the largest)", "(最大値)"), "total": label(" (in total)", "(合計)")}[c.of]
-		value := r.over(c)
-		saw, wanted := c.field.saw(value), c.condition.failing(value, e).wanted(c.field, e)
-		return difference{Text{saw.EN + word.EN, saw.JA + word.JA}, Text{wanted.EN + word.EN, wanted.JA + word.JA}}, true
+	failing := r.failing(p, e)
+	if len(failing) == 0 {
+		return difference{}, false
 	}
-	return difference{}, false
+	c := failing[0]
+	if c.of == "span" {
+		span := seconds(r.last().at.Sub(r.events[0].at))
+		wanted := bounds(field{sort: aTime}, p.span.from, p.span.to)
+		return difference{Text{span.EN + " from the first of them to the last", "最初から最後までが" + span.JA}, wanted}, true
+	}
+	word := map[string]Text{"smallest": label(" (the smallest)", "(最小値)"), "largest": label(" (the largest)", "(最大値)"), "total": label(" (in total)", "(合計)")}[c.of]
+	value := r.over(c)
+	saw, wanted := c.field.saw(value), c.condition.failing(value, e).wanted(c.field, e)
+	return difference{Text{saw.EN + word.EN, saw.JA + word.JA}, Text{wanted.EN + word.EN, wanted.JA + word.JA}}, true
 }
 
 var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)

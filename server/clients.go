@@ -15,9 +15,12 @@ import (
 	"github.com/99designs/gqlgen/graphql/handler/lru"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"golang.org/x/text/language"
 	"golang.org/x/time/rate"
 
+	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph"
+	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/labs/sessions"
 )
 
@@ -47,7 +50,7 @@ func newClients(l Limits, proxies []netip.Prefix) *clients {
 // identify puts into the context of a request who made it.
 func (c *clients) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host}
+		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host, Locale: localeOf(r)}
 		if r.TLS != nil || c.trusted(parseAddress(r.RemoteAddr)) && r.Header.Get("X-Forwarded-Proto") == "https" {
 			client.Base = "wss://" + r.Host
 		}
@@ -55,14 +58,45 @@ func (c *clients) identify(next http.Handler) http.Handler {
 	})
 }
 
+var (
+	languages = language.NewMatcher([]language.Tag{language.English, language.Japanese})
+	locales   = []model.Locale{model.LocaleEn, model.LocaleJa}
+)
+
+// localeOf is the one of the course's languages that a request likes best.
+func localeOf(r *http.Request) model.Locale {
+	wanted, _, _ := language.ParseAcceptLanguage(r.Header.Get("Accept-Language")) // what is none is no wish
+	_, index, _ := languages.Match(wanted...)
+	return locales[index]
+}
+
 // onlyClient returns a context with nothing of a request but who made it, and
 // through which lab session.
 func onlyClient(r *http.Request) context.Context {
-	ctx := graph.WithClient(context.Background(), graph.ClientOf(r.Context()))
+	_, ctx := ofLab(r.Context())
+	ctx = graph.WithClient(ctx, graph.ClientOf(r.Context()))
 	if lab := sessions.From(r.Context()); lab != nil {
 		ctx = sessions.With(ctx, lab)
 	}
 	return ctx
+}
+
+// inLab tells the rules of topics which lab session a request came through.
+func inLab(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lab := sessions.From(r.Context()); lab != nil {
+			r = r.WithContext(bridges.WithLab(r.Context(), lab.Name))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ofLab returns the public name of a client's lab session, empty without one, and
+// a context with nothing else. What clients may read depends on no more, so those
+// of one session may share executions.
+func ofLab(ctx context.Context) (string, context.Context) {
+	lab := bridges.LabOf(ctx)
+	return lab, bridges.WithLab(context.Background(), lab)
 }
 
 // address is the peer's, or behind trusted proxies the last one in

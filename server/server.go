@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -59,6 +60,10 @@ type Config struct {
 	Introspection bool
 	Load          bool         // whether there are load servers
 	Pages         http.Handler // the site and the IDE pages; nil: none
+	// MQTT leads clients of MQTT over WebSocket to the broker (see mqttws.Config):
+	// those of a lab session, by its public name, or those of none. refused counts
+	// refusals. nil: they may not come.
+	MQTT func(lab string, refused func(code string)) func(context.Context, net.Conn) error
 }
 
 // Limits bound what comes in over HTTP and over GraphQL.
@@ -117,7 +122,7 @@ func New(cfg Config) (*Server, error) {
 	ws := cfg.Limits.WebSocket
 	ws.Logger, ws.CheckOrigin = cfg.Logger, cfg.Access.AllowOrigin
 	ws.Admit, ws.Refused = s.clients.admit, s.refusals.add
-	ws.Context, ws.Init, ws.Join = onlyClient, meet, present(cfg.Resolver.Rooms)
+	ws.Context, ws.Scope, ws.Init, ws.Join = onlyClient, ofLab, meet, present(cfg.Resolver.Rooms)
 	s.sockets = gqlws.New(ws)
 	s.graphql = s.clients.identify(s.newGraphQL(cfg, schema))
 
@@ -164,7 +169,11 @@ func (s *Server) newLabs(cfg Config) error {
 		PingEvery: ws.PingEvery, PongWithin: ws.PongWithin, WriteDeadline: ws.WriteDeadline,
 		CheckOrigin: cfg.Access.AllowOrigin, Admit: s.clients.admit, Refused: s.refusals.add,
 	}
-	public := sessions.Env{Door: door, Scripts: scripts, Vars: course.Vars(rand.Uint64()), Load: cfg.Load} //nolint:gosec // exercises, not secrets
+	mqtt := func(string) func(context.Context, net.Conn) error { return nil }
+	if cfg.MQTT != nil {
+		mqtt = func(lab string) func(context.Context, net.Conn) error { return cfg.MQTT(lab, s.refusals.add) }
+	}
+	public := sessions.Env{Door: door, Scripts: scripts, Vars: course.Vars(rand.Uint64()), Load: cfg.Load, MQTT: mqtt("")} //nolint:gosec // exercises, not secrets
 	public.Door.MessageBytes = cfg.Limits.EchoBytes
 	if cfg.Access.loopback {
 		public.MaxMessageBytes = echoOnLoopback
@@ -174,7 +183,7 @@ func (s *Server) newLabs(cfg Config) error {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		Doors: map[string]http.Handler{"graphql": s.graphql}, Public: s.public, Scripts: scripts, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
+		MQTT: mqtt, Doors: map[string]http.Handler{"graphql": inLab(s.graphql)}, Public: s.public, Scripts: scripts, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},

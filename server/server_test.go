@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/lessons"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,13 +45,14 @@ func (m memoryChannels) SubscribePattern(ctx context.Context, pattern string) (l
 // gateway is a server on in-memory brokers.
 type gateway struct {
 	*Server
-	url    string
-	mqtt   *bridges.Memory
-	redis  *bridges.Memory
-	states *bridges.States
-	rooms  *rooms.Rooms
-	log    *bytes.Buffer // read it after a request has been answered
-	stop   func() error  // Shutdown, once
+	url       string
+	mqtt      *bridges.Memory
+	redis     *bridges.Memory
+	states    *bridges.States
+	rooms     *rooms.Rooms
+	classroom *lessons.Classroom
+	log       *bytes.Buffer // read it after a request has been answered
+	stop      func() error  // Shutdown, once
 }
 
 // start starts one; change may alter its configuration.
@@ -103,10 +105,15 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 			Cursors: eventlog.NewCursors(eventlog.NewMemory(eventlog.Retention{}, nil), ""),
 		},
 	}
+	course, err := lessons.Load(lessons.Content())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.classroom = lessons.NewClassroom(lessons.ClassroomConfig{Course: course, Log: events})
+	cfg.Resolver.Classroom = g.classroom
 	for _, alter := range change {
 		alter(&cfg)
 	}
-	var err error
 	if g.Server, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +122,7 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		err := g.Server.Shutdown(ctx)
+		g.classroom.Close()
 		events.Close()
 		return errors.Join(err, members.Close())
 	})

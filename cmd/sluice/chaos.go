@@ -14,12 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -32,11 +30,13 @@ import (
 // chaosCommand runs the chaos server, or the chaos proxy before a server of the
 // user's, alone or around a command.
 type chaosCommand struct {
-	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:9997" group:"Where"`
-	AddrFile string `help:"Write the address that was really opened to this file." placeholder:"FILE" group:"Where"`
-	Upstream string `help:"Pass connections on to this server, such as ws://127.0.0.1:8080/graphql. Without it the messages come back." placeholder:"URL" group:"Where"`
-	Seed     int64  `help:"Draw the same faults again. Without it a seed is drawn and printed." placeholder:"N" group:"Which faults"`
-	Faults   string `help:"Read faults from this YAML or JSON file; flags beat it." type:"existingfile" placeholder:"FILE" group:"Which faults"`
+	Addr      string   `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:9997" group:"Where"`
+	AddrFile  string   `help:"Write the address that was really opened to this file." placeholder:"FILE" group:"Where"`
+	Origins   []string `help:"Pages that may connect to the echo, such as https://app.example. Pages of this machine may." name:"origin" placeholder:"ORIGIN" group:"Where"`
+	Anonymous bool     `help:"Let clients of other machines in." group:"Where"`
+	Upstream  string   `help:"Pass connections on to this server, such as ws://127.0.0.1:8080/graphql. Without it the messages come back." placeholder:"URL" group:"Where"`
+	Seed      int64    `help:"Draw the same faults again. Without it a seed is drawn and printed." placeholder:"N" group:"Which faults"`
+	Faults    string   `help:"Read faults from this YAML or JSON file; flags beat it." type:"existingfile" placeholder:"FILE" group:"Which faults"`
 
 	Direction     *string    `help:"Whose messages the faults act on: toClient, toServer or both. Default: toClient." enum:"toClient,toServer,both" group:"Which faults"`
 	Cut           *share     `help:"Share of the connections that are reset. Default: 5%." placeholder:"SHARE" group:"Which faults"`
@@ -60,7 +60,7 @@ type chaosCommand struct {
 	Quiet bool `help:"Print no faults, only the start and the summary." group:"Output"`
 	JSON  bool `help:"Print one JSON object a line." name:"json" group:"Output"`
 
-	Command []string `arg:"" optional:"" passthrough:"" help:"Run this command, with CHAOS_URL in its environment, and end with its status. Write -- before it."`
+	Command []string `arg:"" optional:"" help:"A command to run, behind --, with the server's address in CHAOS_URL. Its status is that of the command."`
 }
 
 // Help is what --help says besides the flags.
@@ -72,7 +72,11 @@ Example: sluice chaos --upstream ws://127.0.0.1:8080/graphql --seed 4711 -- npm 
 
 // run implements command.
 func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	s, err := c.server()
+	access, err := c.access()
+	if err != nil {
+		return err
+	}
+	s, err := c.server(access)
 	if err != nil {
 		return err
 	}
@@ -99,7 +103,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	var work sync.WaitGroup
 	background, stop := context.WithCancel(ctx)
 	failed := make(chan error, 1)
-	web := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	web := &http.Server{Handler: c.known(access, s), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	work.Go(func() {
 		if err := web.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -118,7 +122,7 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		return nil
 	})
 	if len(c.Command) > 0 {
-		return c.wrap(ctx, target, stdout, stderr)
+		return wrap(ctx, c.Command, "CHAOS_URL="+target, stdout, stderr)
 	}
 	select {
 	case <-ctx.Done():
@@ -128,21 +132,26 @@ func (c *chaosCommand) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	}
 }
 
-// server makes the server with the faults of the defaults, the file and the flags.
-func (c *chaosCommand) server() (s *chaos.Server, err error) {
-	if c.Seed < 0 || c.Seed > chaos.MaxSeed {
-		return nil, fmt.Errorf("--seed %d is not accepted: a number from 1 to %d", c.Seed, chaos.MaxSeed)
-	}
+// access says who may come.
+func (c *chaosCommand) access() (*server.Access, error) {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("--addr %q is not of the form host:port, such as 127.0.0.1:9997", c.Addr)
 	}
-	if !isLoopback(host) {
-		return nil, fmt.Errorf("--addr %s can be reached from other machines: faults are for this one, such as 127.0.0.1:9997", c.Addr)
+	if !isLoopback(host) && !c.Anonymous {
+		return nil, fmt.Errorf("--addr %s can be reached from other machines, and whoever comes is let in: say so with --anonymous", c.Addr)
 	}
-	access, err := server.NewAccess(true, nil, nil)
+	access, err := server.NewAccess(isLoopback(host), c.Origins, nil)
 	if err != nil {
-		return nil, err
+		return nil, wrong("--origin", err)
+	}
+	return access, nil
+}
+
+// server makes the server with the faults of the defaults, the file and the flags.
+func (c *chaosCommand) server(access *server.Access) (s *chaos.Server, err error) {
+	if c.Seed < 0 || c.Seed > chaos.MaxSeed {
+		return nil, fmt.Errorf("--seed %d is not accepted: a number from 1 to %d", c.Seed, chaos.MaxSeed)
 	}
 	cfg := chaos.Config{Seed: c.Seed, Door: labs.DoorConfig{CheckOrigin: access.AllowOrigin}}
 	if c.Upstream == "" {
@@ -161,6 +170,18 @@ func (c *chaosCommand) server() (s *chaos.Server, err error) {
 	}
 	_, err = s.Configure(c.patch())
 	return s, err
+}
+
+// known refuses names that are not this machine's: a page elsewhere may have one
+// that leads here (DNS rebinding), and the proxy says Host anew.
+func (c *chaosCommand) known(access *server.Access, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !c.Anonymous && !access.AllowHost(r) {
+			http.Error(w, fmt.Sprintf("%q is not a name of this machine: use 127.0.0.1 or localhost.", r.Host), http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func faultsFile(path string) (map[string]any, error) {
@@ -251,34 +272,6 @@ func (c *chaosCommand) partitions(ctx context.Context, s *chaos.Server) {
 			return
 		}
 	}
-}
-
-// wrap runs the command to its end. When ctx ends it is asked to end, too.
-func (c *chaosCommand) wrap(ctx context.Context, target string, stdout, stderr io.Writer) error {
-	args := c.Command
-	if args[0] == "--" {
-		args = args[1:]
-	}
-	if len(args) == 0 {
-		return errors.New("there is no command behind --")
-	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, stderr
-	cmd.Env = append(os.Environ(), "CHAOS_URL="+target)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.Is(err, context.Canceled): // it was asked to end, and ended well
-		return nil
-	case !errors.As(err, &exit):
-		return err
-	}
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return exitError(128 + int(status.Signal()))
-	}
-	return exitError(exit.ExitCode())
 }
 
 // chaosReport prints what happens. Its methods are called one after the other.

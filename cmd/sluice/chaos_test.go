@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,11 @@ func faultsOf(t *testing.T, args ...string) (chaos.Faults, error) {
 	if err != nil {
 		return chaos.Faults{}, err
 	}
-	s, err := command.(*chaosCommand).server()
+	access, err := command.(*chaosCommand).access()
+	if err != nil {
+		return chaos.Faults{}, err
+	}
+	s, err := command.(*chaosCommand).server(access)
 	if err != nil {
 		return chaos.Faults{}, err
 	}
@@ -68,7 +73,8 @@ func TestChaosSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--latency-time", "1s..20s"}, "latency.maxMs 20000 is not accepted: milliseconds from 1000 to 10000"},
 		{[]string{"--seed=-1"}, "--seed -1 is not accepted: a number from 1 to 2147483647"},
 		{[]string{"--direction", "up"}, `"toClient","toServer","both"`},
-		{[]string{"--addr", ":9997"}, "faults are for this one"},
+		{[]string{"--addr", ":9997"}, "say so with --anonymous"},
+		{[]string{"--origin", "app"}, "--origin"},
 		{[]string{"--upstream", "http://x"}, "--upstream"},
 		{[]string{"--faults", file}, "cut.rate 5 is not accepted: a share from 0 to 1"},
 		{[]string{"--partition", "2m"}, "partition.durationMs 120000"},
@@ -138,6 +144,10 @@ func TestChaosPrintsEachFault(t *testing.T) {
 			defer conn.Close()
 			if err := conn.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 				t.Fatal(err)
+			}
+			header := http.Header{"Host": {"evil.example"}}
+			if _, response, err := websocket.DefaultDialer.Dial("ws://"+strings.TrimSpace(string(addr)), header); err == nil || response == nil || response.StatusCode != http.StatusForbidden {
+				t.Errorf("under another name: %v, %v", response, err)
 			}
 			if _, message, err := conn.ReadMessage(); err != nil || string(message) == "hello" {
 				t.Errorf("came back as %q, %v", message, err)

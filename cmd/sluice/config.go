@@ -35,6 +35,8 @@ type cli struct {
 	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
 	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
 	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
+	Health  healthCommand  `cmd:"" help:"Ask a gateway on this machine whether it is well, for the health checks of containers."`
+	Probe   probeCommand   `cmd:"" help:"Test a WebSocket server of your own on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -56,7 +58,7 @@ type config struct {
 	Addr     string `help:"Where to listen. Port 0 picks a free one." default:"127.0.0.1:8080" env:"SLUICE_ADDR" group:"Where"`
 	AddrFile string `help:"Write the address that was really opened to this file." env:"SLUICE_ADDR_FILE" placeholder:"FILE" group:"Where"`
 
-	CoursePorts *bool `help:"Also open the course's ports: 8081 GraphQL, 9999 mock, 9998 load, 9997 chaos. On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
+	CoursePorts *bool `help:"Also open the course's ports: 8081 GraphQL, 8082 MQTT over WebSocket, 9999 mock, 9998 load, 9997 chaos. On when bound to loopback." negatable:"" env:"SLUICE_COURSE_PORTS" group:"Where"`
 
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
@@ -68,6 +70,7 @@ type config struct {
 	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`
 	MQTTAllowPublish  []string `help:"MQTT topics that they may publish to. Default: demo/# on the embedded broker, nothing on another." name:"mqtt-allow-publish" env:"SLUICE_MQTT_ALLOW_PUBLISH" placeholder:"FILTER" group:"Who may do what"`
 	RedisAllowPublish []string `help:"Redis channels that they may publish to. Default: demo:*,demo/* on the embedded server, nothing on another." name:"redis-allow-publish" env:"SLUICE_REDIS_ALLOW_PUBLISH" placeholder:"PATTERN" group:"Who may do what"`
+	MQTTRelay         bool     `help:"Let clients use MQTT over WebSocket with the broker of --mqtt-url although the gateway can be reached from other machines." name:"mqtt-relay" env:"SLUICE_MQTT_RELAY" group:"Who may do what"`
 	Origins           []string `help:"Pages that may use the gateway, such as https://app.example. Pages of this machine may while bound to loopback." name:"origin" env:"SLUICE_ORIGINS" placeholder:"ORIGIN" group:"Who may do what"`
 	Hosts             []string `help:"Names that the gateway answers to, besides loopback's and those of the origins." name:"host" env:"SLUICE_HOSTS" placeholder:"NAME" group:"Who may do what"`
 	TrustedProxies    []string `help:"Proxies whose X-Forwarded-For is believed, as addresses or networks, such as 10.0.0.0/8." name:"trusted-proxy" env:"SLUICE_TRUSTED_PROXIES" placeholder:"CIDR" group:"Who may do what"`
@@ -89,6 +92,7 @@ type config struct {
 	proxies    []netip.Prefix
 	access     *server.Access
 	mqttRules  *bridges.MQTTRules
+	mqttWS     bool // there is MQTT over WebSocket
 	redisRules *bridges.RedisRules
 }
 
@@ -226,6 +230,9 @@ func (c *config) check() error {
 	if c.redisRules, err = bridges.NewRedisRules(c.RedisAllow, c.redisPublish()); err != nil {
 		return wrong("--redis-allow, --redis-allow-publish", err)
 	}
+	if err := c.checkMQTTWS(); err != nil {
+		return err
+	}
 	if !c.loopback && (len(c.Origins) == 0 || !c.Anonymous) {
 		return fmt.Errorf("--addr %s can be reached from other machines, so say who may come: --origin with the address of your pages, and --anonymous as long as there are no user tokens. "+
 			"Anonymous clients could then read MQTT %s and Redis %s, and publish to MQTT %s and Redis %s", c.Addr,
@@ -247,7 +254,7 @@ func (c *config) check() error {
 // out says nothing to the user.
 func wrong(setting string, err error) error {
 	text := err.Error()
-	for _, own := range []string{"mqttbridge: ", "redisbridge: ", "bridges: allow list: "} {
+	for _, own := range []string{"mqttbridge: ", "mqttws: ", "redisbridge: ", "bridges: allow list: "} {
 		text = strings.TrimPrefix(text, own)
 	}
 	return fmt.Errorf("%s: %s", setting, text)

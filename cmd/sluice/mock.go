@@ -10,9 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/labs"
@@ -115,7 +113,7 @@ func readScript(file string) (*mock.Script, error) {
 func (m *mockCommand) serve(ctx context.Context, one *mock.Server, stdout, stderr io.Writer) error {
 	listener, err := net.Listen("tcp", m.Addr)
 	if err != nil {
-		return fmt.Errorf("--addr: %w", err)
+		return fmt.Errorf("--addr: %w; port 0 picks a free one", err)
 	}
 	web := &http.Server{Handler: one, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
@@ -134,7 +132,7 @@ func (m *mockCommand) serve(ctx context.Context, one *mock.Server, stdout, stder
 	}()
 	var ended error
 	if len(m.Command) > 0 {
-		ended = m.wrap(ctx, url, stdout, stderr)
+		ended = wrap(ctx, m.Command, "MOCK_URL="+url, stdout, stderr)
 	} else {
 		select {
 		case <-ctx.Done():
@@ -166,25 +164,6 @@ func (m *mockCommand) tell(v mock.Verdict, stdout io.Writer, judge bool) error {
 		return exitError(1)
 	}
 	return nil
-}
-
-// wrap runs the command. A signal that ends the mock is passed on to it.
-func (m *mockCommand) wrap(ctx context.Context, url string, stdout, stderr io.Writer) error {
-	command := exec.CommandContext(ctx, m.Command[0], m.Command[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = os.Stdin, stdout, stderr
-	command.Env = append(os.Environ(), "MOCK_URL="+url)
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 5 * time.Second
-	err := command.Run()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	code := exit.ExitCode()
-	if state, ok := exit.Sys().(syscall.WaitStatus); ok && state.Signaled() {
-		code = 128 + int(state.Signal())
-	}
-	return exitError(code)
 }
 
 // follow takes the script over whenever the file has changed.

@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/lessons"
 	"github.com/sluice-gateway/sluice/server"
 	"github.com/sluice-gateway/sluice/web"
 )
@@ -53,7 +54,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	}
 	opened := addresses{main: main.Addr().String(), urls: make(map[string]string)}
 	var debug net.Listener
-	course := openCourse(ctx, cfg, &opened, &closing)
+	coursePort := openCourse(ctx, cfg, &opened, &closing)
 	if cfg.DebugAddr != "" {
 		if debug, err = listen(ctx, "--debug-addr", cfg.DebugAddr, &closing); err != nil {
 			return err
@@ -71,7 +72,15 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
 	resolver.Cursors, resolver.CoursePorts = shared.streams, opened.urls
+	course, err := lessons.Load(lessons.Content())
+	if err != nil {
+		return err
+	}
+	classroom := lessons.NewClassroom(lessons.ClassroomConfig{Course: course, Log: shared.log, Announce: brokers.announce, Logger: logger})
+	closing.add(func() error { classroom.Close(); return nil })
+	resolver.Classroom = classroom
 	gateway, err := server.New(server.Config{
+		MQTT:   brokers.mqttOverWebSocket(cfg),
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),
 		Introspection: cfg.introspection(), Load: cfg.load(), Proxies: cfg.proxies, Upstreams: brokers.upstreams,
 		Pages: web.Handler(cfg.WebDir, web.Info{
@@ -108,7 +117,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		})
 	}
 	serveOn(main, gateway)
-	for name, ln := range course {
+	for name, ln := range coursePort {
 		serveOn(ln, gateway.Practice(name))
 	}
 	serveOn(debug, http.DefaultServeMux)
@@ -140,6 +149,7 @@ type coursePort struct{ name, port, what string }
 
 var coursePorts = []coursePort{
 	{"graphql", "8081", "GraphQL, both subprotocols"},
+	{"mqtt", "8082", "MQTT over WebSocket"},
 	{"mock", "9999", "mock"},
 	{"load", "9998", "load"},
 	{"chaos", "9997", "chaos"},
@@ -154,7 +164,7 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 	}
 	host, _, _ := net.SplitHostPort(cfg.Addr)
 	for _, port := range coursePorts {
-		if port.name == "load" && !cfg.load() {
+		if port.name == "load" && !cfg.load() || port.name == "mqtt" && !cfg.mqttWS {
 			continue
 		}
 		addr := net.JoinHostPort(host, port.port)
@@ -213,6 +223,7 @@ type brokerSet struct {
 	// Where they are, host:port; empty for brokers that are not ours, whose
 	// URLs may hold a password.
 	mqttAddr, redisAddr string
+	embedded            *embedded.MQTT // nil: the broker is not ours
 	states              bridges.States
 }
 
@@ -225,7 +236,7 @@ func connect(cfg config, logger *slog.Logger, streams *eventlog.Cursors, closing
 			return nil, err
 		}
 		closing.add(broker.Close)
-		mqttURL, b.mqttAddr = broker.URL(), broker.Addr()
+		mqttURL, b.mqttAddr, b.embedded = broker.URL(), broker.Addr(), broker
 	}
 	if redisURL == "" {
 		broker, err := embedded.StartRedis(embedded.RedisConfig{Addr: "127.0.0.1:6379"})
@@ -260,6 +271,13 @@ func (b *brokerSet) resolver(cfg config, room *rooms.Rooms) *graph.Resolver {
 		States:       &b.states,
 		PayloadBytes: int(cfg.limits.payload),
 	}
+}
+
+// announce tells what happens in lessons over the brokers, too. That one is away
+// is no matter: the event log has it.
+func (b *brokerSet) announce(ctx context.Context, lesson string, happening []byte) {
+	_, _ = b.mqtt.Publish(ctx, bridges.Publication{Topic: "lessons/" + lesson + "/events", Payload: happening})
+	_, _ = b.redis.Publish(ctx, bridges.Publication{Topic: "lessons:" + lesson, Payload: happening})
 }
 
 // watch keeps the state of a bridge, which begins without a connection.

@@ -19,7 +19,10 @@ import (
 	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/internal/wire"
+	"github.com/sluice-gateway/sluice/labs"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 	"github.com/sluice-gateway/sluice/labs/mock"
+	"github.com/sluice-gateway/sluice/lessons"
 	gqlparser "github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -37,17 +40,135 @@ type ResolverRoot interface {
 	Mutation() MutationResolver
 	Query() QueryResolver
 	Subscription() SubscriptionResolver
+	WebSocketService() WebSocketServiceResolver
 }
 
 type DirectiveRoot struct {
 }
 
 type ComplexityRoot struct {
+	AnswerResult struct {
+		Place   func(childComplexity int) int
+		Reasons func(childComplexity int) int
+		Right   func(childComplexity int) int
+		Why     func(childComplexity int, locale *model.Locale) int
+	}
+
+	Area struct {
+		ID      func(childComplexity int) int
+		Percent func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
+	}
+
 	Bridge struct {
 		Kind  func(childComplexity int) int
 		Name  func(childComplexity int) int
 		Since func(childComplexity int) int
 		State func(childComplexity int) int
+	}
+
+	ChaosByte struct {
+		At   func(childComplexity int) int
+		From func(childComplexity int) int
+		To   func(childComplexity int) int
+	}
+
+	ChaosCloseCode struct {
+		Code func(childComplexity int) int
+		Rate func(childComplexity int) int
+	}
+
+	ChaosCorruption struct {
+		BreakUTF8 func(childComplexity int) int
+		Rate      func(childComplexity int) int
+	}
+
+	ChaosCount struct {
+		Fault func(childComplexity int) int
+		Times func(childComplexity int) int
+	}
+
+	ChaosCut struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosDuplication struct {
+		Rate func(childComplexity int) int
+	}
+
+	ChaosEvent struct {
+		At         func(childComplexity int) int
+		Byte       func(childComplexity int) int
+		Connection func(childComplexity int) int
+		Cursor     func(childComplexity int) int
+		DelayMs    func(childComplexity int) int
+		Direction  func(childComplexity int) int
+		Fault      func(childComplexity int) int
+		Message    func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Run        func(childComplexity int) int
+		What       func(childComplexity int) int
+	}
+
+	ChaosFaults struct {
+		CloseCode   func(childComplexity int) int
+		Corruption  func(childComplexity int) int
+		Cut         func(childComplexity int) int
+		Direction   func(childComplexity int) int
+		Duplication func(childComplexity int) int
+		HalfOpen    func(childComplexity int) int
+		Latency     func(childComplexity int) int
+		Partition   func(childComplexity int) int
+		Reordering  func(childComplexity int) int
+		Throttling  func(childComplexity int) int
+	}
+
+	ChaosHalfOpen struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosLatency struct {
+		MaxMs func(childComplexity int) int
+		MinMs func(childComplexity int) int
+		Rate  func(childComplexity int) int
+	}
+
+	ChaosPartition struct {
+		DurationMs func(childComplexity int) int
+	}
+
+	ChaosReordering struct {
+		Rate     func(childComplexity int) int
+		WithinMs func(childComplexity int) int
+	}
+
+	ChaosState struct {
+		Connections func(childComplexity int) int
+		Counts      func(childComplexity int) int
+		Cursor      func(childComplexity int) int
+		Faults      func(childComplexity int) int
+		Open        func(childComplexity int) int
+		Run         func(childComplexity int) int
+		Seed        func(childComplexity int) int
+		SilentUntil func(childComplexity int) int
+	}
+
+	ChaosThrottling struct {
+		BytesPerSecond func(childComplexity int) int
+	}
+
+	Choice struct {
+		ID   func(childComplexity int) int
+		Text func(childComplexity int, locale *model.Locale) int
+	}
+
+	ChoiceReason struct {
+		Choice func(childComplexity int) int
+		Why    func(childComplexity int, locale *model.Locale) int
 	}
 
 	Demo struct {
@@ -57,6 +178,13 @@ type ComplexityRoot struct {
 		State    func(childComplexity int) int
 		Title    func(childComplexity int, locale model.Locale) int
 		URLs     func(childComplexity int) int
+	}
+
+	GateReached struct {
+		At     func(childComplexity int) int
+		Cursor func(childComplexity int) int
+		Lesson func(childComplexity int) int
+		Phase  func(childComplexity int) int
 	}
 
 	GatewayStats struct {
@@ -70,6 +198,13 @@ type ComplexityRoot struct {
 		Refusals    func(childComplexity int) int
 		StartedAt   func(childComplexity int) int
 		Upstreams   func(childComplexity int) int
+	}
+
+	LabExpiring struct {
+		At        func(childComplexity int) int
+		Cursor    func(childComplexity int) int
+		ExpiresAt func(childComplexity int) int
+		Lesson    func(childComplexity int) int
 	}
 
 	LabServer struct {
@@ -86,6 +221,34 @@ type ComplexityRoot struct {
 		Name    func(childComplexity int) int
 		Nonce   func(childComplexity int) int
 		Servers func(childComplexity int) int
+		Steps   func(childComplexity int) int
+	}
+
+	Lesson struct {
+		HTML       func(childComplexity int, locale *model.Locale) int
+		Minutes    func(childComplexity int) int
+		Objectives func(childComplexity int, locale *model.Locale) int
+		Order      func(childComplexity int) int
+		Phase      func(childComplexity int) int
+		Questions  func(childComplexity int) int
+		Requires   func(childComplexity int) int
+		Server     func(childComplexity int) int
+		Slug       func(childComplexity int) int
+		Sources    func(childComplexity int) int
+		Steps      func(childComplexity int) int
+		Title      func(childComplexity int, locale *model.Locale) int
+	}
+
+	LessonCompleted struct {
+		At     func(childComplexity int) int
+		Cursor func(childComplexity int) int
+		Lesson func(childComplexity int) int
+	}
+
+	LessonConnection struct {
+		Next  func(childComplexity int) int
+		Nodes func(childComplexity int) int
+		Total func(childComplexity int) int
 	}
 
 	MQTTMessage struct {
@@ -175,18 +338,34 @@ type ComplexityRoot struct {
 
 	Mutation struct {
 		AppendRedisStream func(childComplexity int, input model.AppendRedisStreamInput) int
+		ConfigureChaos    func(childComplexity int, session *string, input model.ChaosInput) int
 		CreateRoom        func(childComplexity int) int
 		ExtendLab         func(childComplexity int, id string) int
 		ForgetLab         func(childComplexity int, id string) int
 		PublishMqtt       func(childComplexity int, input model.PublishMQTTInput) int
 		PublishRedis      func(childComplexity int, input model.PublishRedisInput) int
+		ReplayChaos       func(childComplexity int, session *string, seed *int) int
 		SendMessage       func(childComplexity int, input model.SendMessageInput) int
 		SendRawFrames     func(childComplexity int, input model.SendRawFramesInput) int
 		SendRawRequest    func(childComplexity int, input model.SendRawRequestInput) int
 		SetMockKnobs      func(childComplexity int, session *string, knobs model.MockKnobsInput) int
 		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
-		StartLab          func(childComplexity int, lesson *string) int
+		StartLab          func(childComplexity int, lesson *string, learner *string) int
+		StartPartition    func(childComplexity int, session *string, durationMs *int) int
+		StopChaos         func(childComplexity int, session *string) int
+		SubmitAnswer      func(childComplexity int, input model.SubmitAnswerInput) int
+	}
+
+	NearMiss struct {
+		At       func(childComplexity int) int
+		Cursor   func(childComplexity int) int
+		Lesson   func(childComplexity int) int
+		Places   func(childComplexity int) int
+		Saw      func(childComplexity int, locale *model.Locale) int
+		Sentence func(childComplexity int, locale *model.Locale) int
+		Step     func(childComplexity int) int
+		Wanted   func(childComplexity int, locale *model.Locale) int
 	}
 
 	PageInfo struct {
@@ -194,6 +373,13 @@ type ComplexityRoot struct {
 		HasNextPage     func(childComplexity int) int
 		HasPreviousPage func(childComplexity int) int
 		StartCursor     func(childComplexity int) int
+	}
+
+	Phase struct {
+		Areas   func(childComplexity int) int
+		Lessons func(childComplexity int) int
+		Number  func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
 	}
 
 	PresenceChange struct {
@@ -208,19 +394,41 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		Bridges      func(childComplexity int) int
-		CurrentTime  func(childComplexity int) int
-		Demos        func(childComplexity int) int
-		Echo         func(childComplexity int, text string) int
-		Fail         func(childComplexity int, code *string) int
-		GatewayStats func(childComplexity int) int
-		Hello        func(childComplexity int) int
-		LabSession   func(childComplexity int, id string) int
-		MockState    func(childComplexity int, session *string) int
-		MockVerdict  func(childComplexity int, session *string) int
-		Presence     func(childComplexity int, room string) int
-		RoomHistory  func(childComplexity int, room string, last int, before *string) int
-		Slow         func(childComplexity int, ms int) int
+		Bridges        func(childComplexity int) int
+		Chaos          func(childComplexity int, session *string) int
+		CurrentTime    func(childComplexity int) int
+		Demos          func(childComplexity int) int
+		Echo           func(childComplexity int, text string) int
+		Fail           func(childComplexity int, code *string) int
+		GatewayStats   func(childComplexity int) int
+		Hello          func(childComplexity int) int
+		LabSession     func(childComplexity int, id string) int
+		Lesson         func(childComplexity int, slug string) int
+		Lessons        func(childComplexity int, phase *int, first int, after *string) int
+		MockState      func(childComplexity int, session *string) int
+		MockVerdict    func(childComplexity int, session *string) int
+		Phases         func(childComplexity int) int
+		Presence       func(childComplexity int, room string) int
+		PublicServices func(childComplexity int) int
+		RoomHistory    func(childComplexity int, room string, last int, before *string) int
+		Slow           func(childComplexity int, ms int) int
+	}
+
+	Question struct {
+		Area    func(childComplexity int) int
+		Choices func(childComplexity int) int
+		ID      func(childComplexity int) int
+		Kind    func(childComplexity int) int
+		Prompt  func(childComplexity int, locale *model.Locale) int
+		Unit    func(childComplexity int, locale *model.Locale) int
+	}
+
+	QuestionAnswered struct {
+		At       func(childComplexity int) int
+		Cursor   func(childComplexity int) int
+		Lesson   func(childComplexity int) int
+		Question func(childComplexity int) int
+		Right    func(childComplexity int) int
 	}
 
 	RawAnswer struct {
@@ -256,6 +464,34 @@ type ComplexityRoot struct {
 		ID func(childComplexity int) int
 	}
 
+	Source struct {
+		Title func(childComplexity int) int
+		URL   func(childComplexity int) int
+	}
+
+	Step struct {
+		Area    func(childComplexity int) int
+		Browser func(childComplexity int) int
+		Hints   func(childComplexity int, locale *model.Locale) int
+		ID      func(childComplexity int) int
+		Title   func(childComplexity int, locale *model.Locale) int
+	}
+
+	StepState struct {
+		Sentence func(childComplexity int, locale *model.Locale) int
+		Step     func(childComplexity int) int
+		Ticked   func(childComplexity int) int
+	}
+
+	StepTicked struct {
+		At      func(childComplexity int) int
+		Because func(childComplexity int, locale *model.Locale) int
+		Cursor  func(childComplexity int) int
+		Lesson  func(childComplexity int) int
+		Places  func(childComplexity int) int
+		Step    func(childComplexity int) int
+	}
+
 	StreamField struct {
 		Name  func(childComplexity int) int
 		Value func(childComplexity int) int
@@ -263,9 +499,11 @@ type ComplexityRoot struct {
 
 	Subscription struct {
 		BridgeStateChanges   func(childComplexity int) int
+		ChaosEvents          func(childComplexity int, session *string, after *string) int
 		Countdown            func(childComplexity int, from int, intervalMs int) int
 		Failing              func(childComplexity int, after int) int
 		GatewayStats         func(childComplexity int, intervalMs int) int
+		LessonEvents         func(childComplexity int, session *string, lesson *string, after *string) int
 		MessageUpdates       func(childComplexity int, room string, after *string) int
 		MqttMessages         func(childComplexity int, topic string, qos bridges.QoS) int
 		PresenceUpdates      func(childComplexity int, room string) int
@@ -274,6 +512,15 @@ type ComplexityRoot struct {
 		RedisStreamEntries   func(childComplexity int, stream string, after *string) int
 		TimeUpdates          func(childComplexity int, intervalMs int) int
 		WireEvents           func(childComplexity int, session string, after *string) int
+	}
+
+	WebSocketService struct {
+		Description func(childComplexity int, locale model.Locale) int
+		Features    func(childComplexity int) int
+		Latency     func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Reliability func(childComplexity int) int
+		URL         func(childComplexity int) int
 	}
 
 	WireBytes struct {
@@ -375,6 +622,12 @@ type ComplexityRoot struct {
 		WireSize   func(childComplexity int) int
 	}
 
+	WirePlace struct {
+		Connection func(childComplexity int) int
+		Frame      func(childComplexity int) int
+		Number     func(childComplexity int) int
+	}
+
 	WireProblem struct {
 		CloseCode func(childComplexity int) int
 		Rule      func(childComplexity int) int
@@ -415,11 +668,16 @@ type MutationResolver interface {
 	PublishMqtt(ctx context.Context, input model.PublishMQTTInput) (model.PublishReceipt, error)
 	PublishRedis(ctx context.Context, input model.PublishRedisInput) (model.PublishReceipt, error)
 	AppendRedisStream(ctx context.Context, input model.AppendRedisStreamInput) (model.RedisStreamEntry, error)
-	StartLab(ctx context.Context, lesson *string) (model.LabSession, error)
+	ConfigureChaos(ctx context.Context, session *string, input model.ChaosInput) (model.ChaosState, error)
+	StartPartition(ctx context.Context, session *string, durationMs *int) (model.ChaosState, error)
+	StopChaos(ctx context.Context, session *string) (model.ChaosState, error)
+	ReplayChaos(ctx context.Context, session *string, seed *int) (model.ChaosState, error)
+	StartLab(ctx context.Context, lesson *string, learner *string) (model.LabSession, error)
 	ExtendLab(ctx context.Context, id string) (model.LabSession, error)
 	ForgetLab(ctx context.Context, id string) (bool, error)
 	SendRawFrames(ctx context.Context, input model.SendRawFramesInput) (model.RawAnswer, error)
 	SendRawRequest(ctx context.Context, input model.SendRawRequestInput) (model.RawAnswer, error)
+	SubmitAnswer(ctx context.Context, input model.SubmitAnswerInput) (model.AnswerResult, error)
 	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
 	SetMockKnobs(ctx context.Context, session *string, knobs model.MockKnobsInput) (model.MockState, error)
 }
@@ -430,13 +688,18 @@ type QueryResolver interface {
 	Slow(ctx context.Context, ms int) (int, error)
 	Fail(ctx context.Context, code *string) (*string, error)
 	Bridges(ctx context.Context) ([]bridges.Named, error)
+	Chaos(ctx context.Context, session *string) (model.ChaosState, error)
 	Demos(ctx context.Context) ([]model.Demo, error)
 	GatewayStats(ctx context.Context) (model.GatewayStats, error)
 	LabSession(ctx context.Context, id string) (*model.LabSession, error)
+	Phases(ctx context.Context) ([]model.LessonPhase, error)
+	Lessons(ctx context.Context, phase *int, first int, after *string) (model.LessonConnection, error)
+	Lesson(ctx context.Context, slug string) (*model.Lesson, error)
 	MockState(ctx context.Context, session *string) (model.MockState, error)
 	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
 	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
 	Presence(ctx context.Context, room string) ([]presence.Member, error)
+	PublicServices(ctx context.Context) ([]labs.PublicService, error)
 }
 type SubscriptionResolver interface {
 	TimeUpdates(ctx context.Context, intervalMs int) (<-chan time.Time, error)
@@ -447,10 +710,15 @@ type SubscriptionResolver interface {
 	RedisMessages(ctx context.Context, channel string) (<-chan model.RedisMessage, error)
 	RedisPatternMessages(ctx context.Context, pattern string) (<-chan model.RedisMessage, error)
 	BridgeStateChanges(ctx context.Context) (<-chan bridges.Named, error)
+	ChaosEvents(ctx context.Context, session *string, after *string) (<-chan model.ChaosEvent, error)
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
 	WireEvents(ctx context.Context, session string, after *string) (<-chan model.WireEvent, error)
+	LessonEvents(ctx context.Context, session *string, lesson *string, after *string) (<-chan model.LessonEvent, error)
 	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
 	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
+}
+type WebSocketServiceResolver interface {
+	Description(ctx context.Context, obj *labs.PublicService, locale model.Locale) (string, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -470,6 +738,60 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 	ec := newExecutionContext(nil, e, nil)
 	_ = ec
 	switch typeName + "." + field {
+
+	case "AnswerResult.place":
+		if e.ComplexityRoot.AnswerResult.Place == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Place(childComplexity), true
+	case "AnswerResult.reasons":
+		if e.ComplexityRoot.AnswerResult.Reasons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Reasons(childComplexity), true
+	case "AnswerResult.right":
+		if e.ComplexityRoot.AnswerResult.Right == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AnswerResult.Right(childComplexity), true
+	case "AnswerResult.why":
+		if e.ComplexityRoot.AnswerResult.Why == nil {
+			break
+		}
+
+		args, err := ec.field_AnswerResult_why_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.AnswerResult.Why(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "Area.id":
+		if e.ComplexityRoot.Area.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Area.ID(childComplexity), true
+	case "Area.percent":
+		if e.ComplexityRoot.Area.Percent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Area.Percent(childComplexity), true
+	case "Area.title":
+		if e.ComplexityRoot.Area.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Area_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Area.Title(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "Bridge.kind":
 		if e.ComplexityRoot.Bridge.Kind == nil {
@@ -495,6 +817,368 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Bridge.State(childComplexity), true
+
+	case "ChaosByte.at":
+		if e.ComplexityRoot.ChaosByte.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.At(childComplexity), true
+	case "ChaosByte.from":
+		if e.ComplexityRoot.ChaosByte.From == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.From(childComplexity), true
+	case "ChaosByte.to":
+		if e.ComplexityRoot.ChaosByte.To == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosByte.To(childComplexity), true
+
+	case "ChaosCloseCode.code":
+		if e.ComplexityRoot.ChaosCloseCode.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCloseCode.Code(childComplexity), true
+	case "ChaosCloseCode.rate":
+		if e.ComplexityRoot.ChaosCloseCode.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCloseCode.Rate(childComplexity), true
+
+	case "ChaosCorruption.breakUtf8":
+		if e.ComplexityRoot.ChaosCorruption.BreakUTF8 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCorruption.BreakUTF8(childComplexity), true
+	case "ChaosCorruption.rate":
+		if e.ComplexityRoot.ChaosCorruption.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCorruption.Rate(childComplexity), true
+
+	case "ChaosCount.fault":
+		if e.ComplexityRoot.ChaosCount.Fault == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCount.Fault(childComplexity), true
+	case "ChaosCount.times":
+		if e.ComplexityRoot.ChaosCount.Times == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCount.Times(childComplexity), true
+
+	case "ChaosCut.maxMs":
+		if e.ComplexityRoot.ChaosCut.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.MaxMs(childComplexity), true
+	case "ChaosCut.minMs":
+		if e.ComplexityRoot.ChaosCut.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.MinMs(childComplexity), true
+	case "ChaosCut.rate":
+		if e.ComplexityRoot.ChaosCut.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosCut.Rate(childComplexity), true
+
+	case "ChaosDuplication.rate":
+		if e.ComplexityRoot.ChaosDuplication.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosDuplication.Rate(childComplexity), true
+
+	case "ChaosEvent.at":
+		if e.ComplexityRoot.ChaosEvent.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.At(childComplexity), true
+	case "ChaosEvent.byte":
+		if e.ComplexityRoot.ChaosEvent.Byte == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Byte(childComplexity), true
+	case "ChaosEvent.connection":
+		if e.ComplexityRoot.ChaosEvent.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Connection(childComplexity), true
+	case "ChaosEvent.cursor":
+		if e.ComplexityRoot.ChaosEvent.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Cursor(childComplexity), true
+	case "ChaosEvent.delayMs":
+		if e.ComplexityRoot.ChaosEvent.DelayMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.DelayMs(childComplexity), true
+	case "ChaosEvent.direction":
+		if e.ComplexityRoot.ChaosEvent.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Direction(childComplexity), true
+	case "ChaosEvent.fault":
+		if e.ComplexityRoot.ChaosEvent.Fault == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Fault(childComplexity), true
+	case "ChaosEvent.message":
+		if e.ComplexityRoot.ChaosEvent.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Message(childComplexity), true
+	case "ChaosEvent.number":
+		if e.ComplexityRoot.ChaosEvent.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Number(childComplexity), true
+	case "ChaosEvent.run":
+		if e.ComplexityRoot.ChaosEvent.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.Run(childComplexity), true
+	case "ChaosEvent.what":
+		if e.ComplexityRoot.ChaosEvent.What == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosEvent.What(childComplexity), true
+
+	case "ChaosFaults.closeCode":
+		if e.ComplexityRoot.ChaosFaults.CloseCode == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.CloseCode(childComplexity), true
+	case "ChaosFaults.corruption":
+		if e.ComplexityRoot.ChaosFaults.Corruption == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Corruption(childComplexity), true
+	case "ChaosFaults.cut":
+		if e.ComplexityRoot.ChaosFaults.Cut == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Cut(childComplexity), true
+	case "ChaosFaults.direction":
+		if e.ComplexityRoot.ChaosFaults.Direction == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Direction(childComplexity), true
+	case "ChaosFaults.duplication":
+		if e.ComplexityRoot.ChaosFaults.Duplication == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Duplication(childComplexity), true
+	case "ChaosFaults.halfOpen":
+		if e.ComplexityRoot.ChaosFaults.HalfOpen == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.HalfOpen(childComplexity), true
+	case "ChaosFaults.latency":
+		if e.ComplexityRoot.ChaosFaults.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Latency(childComplexity), true
+	case "ChaosFaults.partition":
+		if e.ComplexityRoot.ChaosFaults.Partition == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Partition(childComplexity), true
+	case "ChaosFaults.reordering":
+		if e.ComplexityRoot.ChaosFaults.Reordering == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Reordering(childComplexity), true
+	case "ChaosFaults.throttling":
+		if e.ComplexityRoot.ChaosFaults.Throttling == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosFaults.Throttling(childComplexity), true
+
+	case "ChaosHalfOpen.maxMs":
+		if e.ComplexityRoot.ChaosHalfOpen.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.MaxMs(childComplexity), true
+	case "ChaosHalfOpen.minMs":
+		if e.ComplexityRoot.ChaosHalfOpen.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.MinMs(childComplexity), true
+	case "ChaosHalfOpen.rate":
+		if e.ComplexityRoot.ChaosHalfOpen.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosHalfOpen.Rate(childComplexity), true
+
+	case "ChaosLatency.maxMs":
+		if e.ComplexityRoot.ChaosLatency.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.MaxMs(childComplexity), true
+	case "ChaosLatency.minMs":
+		if e.ComplexityRoot.ChaosLatency.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.MinMs(childComplexity), true
+	case "ChaosLatency.rate":
+		if e.ComplexityRoot.ChaosLatency.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosLatency.Rate(childComplexity), true
+
+	case "ChaosPartition.durationMs":
+		if e.ComplexityRoot.ChaosPartition.DurationMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosPartition.DurationMs(childComplexity), true
+
+	case "ChaosReordering.rate":
+		if e.ComplexityRoot.ChaosReordering.Rate == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosReordering.Rate(childComplexity), true
+	case "ChaosReordering.withinMs":
+		if e.ComplexityRoot.ChaosReordering.WithinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosReordering.WithinMs(childComplexity), true
+
+	case "ChaosState.connections":
+		if e.ComplexityRoot.ChaosState.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Connections(childComplexity), true
+	case "ChaosState.counts":
+		if e.ComplexityRoot.ChaosState.Counts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Counts(childComplexity), true
+	case "ChaosState.cursor":
+		if e.ComplexityRoot.ChaosState.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Cursor(childComplexity), true
+	case "ChaosState.faults":
+		if e.ComplexityRoot.ChaosState.Faults == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Faults(childComplexity), true
+	case "ChaosState.open":
+		if e.ComplexityRoot.ChaosState.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Open(childComplexity), true
+	case "ChaosState.run":
+		if e.ComplexityRoot.ChaosState.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Run(childComplexity), true
+	case "ChaosState.seed":
+		if e.ComplexityRoot.ChaosState.Seed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.Seed(childComplexity), true
+	case "ChaosState.silentUntil":
+		if e.ComplexityRoot.ChaosState.SilentUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosState.SilentUntil(childComplexity), true
+
+	case "ChaosThrottling.bytesPerSecond":
+		if e.ComplexityRoot.ChaosThrottling.BytesPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChaosThrottling.BytesPerSecond(childComplexity), true
+
+	case "Choice.id":
+		if e.ComplexityRoot.Choice.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Choice.ID(childComplexity), true
+	case "Choice.text":
+		if e.ComplexityRoot.Choice.Text == nil {
+			break
+		}
+
+		args, err := ec.field_Choice_text_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Choice.Text(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "ChoiceReason.choice":
+		if e.ComplexityRoot.ChoiceReason.Choice == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChoiceReason.Choice(childComplexity), true
+	case "ChoiceReason.why":
+		if e.ComplexityRoot.ChoiceReason.Why == nil {
+			break
+		}
+
+		args, err := ec.field_ChoiceReason_why_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.ChoiceReason.Why(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "Demo.document":
 		if e.ComplexityRoot.Demo.Document == nil {
@@ -537,6 +1221,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Demo.URLs(childComplexity), true
+
+	case "GateReached.at":
+		if e.ComplexityRoot.GateReached.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.At(childComplexity), true
+	case "GateReached.cursor":
+		if e.ComplexityRoot.GateReached.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Cursor(childComplexity), true
+	case "GateReached.lesson":
+		if e.ComplexityRoot.GateReached.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Lesson(childComplexity), true
+	case "GateReached.phase":
+		if e.ComplexityRoot.GateReached.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GateReached.Phase(childComplexity), true
 
 	case "GatewayStats.at":
 		if e.ComplexityRoot.GatewayStats.At == nil {
@@ -598,6 +1307,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.GatewayStats.Upstreams(childComplexity), true
+
+	case "LabExpiring.at":
+		if e.ComplexityRoot.LabExpiring.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.At(childComplexity), true
+	case "LabExpiring.cursor":
+		if e.ComplexityRoot.LabExpiring.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.Cursor(childComplexity), true
+	case "LabExpiring.expiresAt":
+		if e.ComplexityRoot.LabExpiring.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.ExpiresAt(childComplexity), true
+	case "LabExpiring.lesson":
+		if e.ComplexityRoot.LabExpiring.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabExpiring.Lesson(childComplexity), true
 
 	case "LabServer.name":
 		if e.ComplexityRoot.LabServer.Name == nil {
@@ -665,6 +1399,138 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LabSession.Servers(childComplexity), true
+	case "LabSession.steps":
+		if e.ComplexityRoot.LabSession.Steps == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LabSession.Steps(childComplexity), true
+
+	case "Lesson.html":
+		if e.ComplexityRoot.Lesson.HTML == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_html_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.HTML(childComplexity, args["locale"].(*model.Locale)), true
+	case "Lesson.minutes":
+		if e.ComplexityRoot.Lesson.Minutes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Minutes(childComplexity), true
+	case "Lesson.objectives":
+		if e.ComplexityRoot.Lesson.Objectives == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_objectives_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.Objectives(childComplexity, args["locale"].(*model.Locale)), true
+	case "Lesson.order":
+		if e.ComplexityRoot.Lesson.Order == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Order(childComplexity), true
+	case "Lesson.phase":
+		if e.ComplexityRoot.Lesson.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Phase(childComplexity), true
+	case "Lesson.questions":
+		if e.ComplexityRoot.Lesson.Questions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Questions(childComplexity), true
+	case "Lesson.requires":
+		if e.ComplexityRoot.Lesson.Requires == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Requires(childComplexity), true
+	case "Lesson.server":
+		if e.ComplexityRoot.Lesson.Server == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Server(childComplexity), true
+	case "Lesson.slug":
+		if e.ComplexityRoot.Lesson.Slug == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Slug(childComplexity), true
+	case "Lesson.sources":
+		if e.ComplexityRoot.Lesson.Sources == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Sources(childComplexity), true
+	case "Lesson.steps":
+		if e.ComplexityRoot.Lesson.Steps == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Lesson.Steps(childComplexity), true
+	case "Lesson.title":
+		if e.ComplexityRoot.Lesson.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Lesson_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Lesson.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "LessonCompleted.at":
+		if e.ComplexityRoot.LessonCompleted.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.At(childComplexity), true
+	case "LessonCompleted.cursor":
+		if e.ComplexityRoot.LessonCompleted.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.Cursor(childComplexity), true
+	case "LessonCompleted.lesson":
+		if e.ComplexityRoot.LessonCompleted.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonCompleted.Lesson(childComplexity), true
+
+	case "LessonConnection.next":
+		if e.ComplexityRoot.LessonConnection.Next == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Next(childComplexity), true
+	case "LessonConnection.nodes":
+		if e.ComplexityRoot.LessonConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Nodes(childComplexity), true
+	case "LessonConnection.total":
+		if e.ComplexityRoot.LessonConnection.Total == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LessonConnection.Total(childComplexity), true
 
 	case "MQTTMessage.encoding":
 		if e.ComplexityRoot.MQTTMessage.Encoding == nil {
@@ -1017,6 +1883,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.AppendRedisStream(childComplexity, args["input"].(model.AppendRedisStreamInput)), true
+	case "Mutation.configureChaos":
+		if e.ComplexityRoot.Mutation.ConfigureChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_configureChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ConfigureChaos(childComplexity, args["session"].(*string), args["input"].(model.ChaosInput)), true
 	case "Mutation.createRoom":
 		if e.ComplexityRoot.Mutation.CreateRoom == nil {
 			break
@@ -1067,6 +1944,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PublishRedis(childComplexity, args["input"].(model.PublishRedisInput)), true
+	case "Mutation.replayChaos":
+		if e.ComplexityRoot.Mutation.ReplayChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_replayChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReplayChaos(childComplexity, args["session"].(*string), args["seed"].(*int)), true
 	case "Mutation.sendMessage":
 		if e.ComplexityRoot.Mutation.SendMessage == nil {
 			break
@@ -1143,7 +2031,104 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string)), true
+		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string), args["learner"].(*string)), true
+	case "Mutation.startPartition":
+		if e.ComplexityRoot.Mutation.StartPartition == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startPartition_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartPartition(childComplexity, args["session"].(*string), args["durationMs"].(*int)), true
+	case "Mutation.stopChaos":
+		if e.ComplexityRoot.Mutation.StopChaos == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_stopChaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StopChaos(childComplexity, args["session"].(*string)), true
+	case "Mutation.submitAnswer":
+		if e.ComplexityRoot.Mutation.SubmitAnswer == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_submitAnswer_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SubmitAnswer(childComplexity, args["input"].(model.SubmitAnswerInput)), true
+
+	case "NearMiss.at":
+		if e.ComplexityRoot.NearMiss.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.At(childComplexity), true
+	case "NearMiss.cursor":
+		if e.ComplexityRoot.NearMiss.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Cursor(childComplexity), true
+	case "NearMiss.lesson":
+		if e.ComplexityRoot.NearMiss.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Lesson(childComplexity), true
+	case "NearMiss.places":
+		if e.ComplexityRoot.NearMiss.Places == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Places(childComplexity), true
+	case "NearMiss.saw":
+		if e.ComplexityRoot.NearMiss.Saw == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_saw_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Saw(childComplexity, args["locale"].(*model.Locale)), true
+	case "NearMiss.sentence":
+		if e.ComplexityRoot.NearMiss.Sentence == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_sentence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Sentence(childComplexity, args["locale"].(*model.Locale)), true
+	case "NearMiss.step":
+		if e.ComplexityRoot.NearMiss.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.NearMiss.Step(childComplexity), true
+	case "NearMiss.wanted":
+		if e.ComplexityRoot.NearMiss.Wanted == nil {
+			break
+		}
+
+		args, err := ec.field_NearMiss_wanted_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.NearMiss.Wanted(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
@@ -1169,6 +2154,36 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "Phase.areas":
+		if e.ComplexityRoot.Phase.Areas == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Areas(childComplexity), true
+	case "Phase.lessons":
+		if e.ComplexityRoot.Phase.Lessons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Lessons(childComplexity), true
+	case "Phase.number":
+		if e.ComplexityRoot.Phase.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Phase.Number(childComplexity), true
+	case "Phase.title":
+		if e.ComplexityRoot.Phase.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Phase_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Phase.Title(childComplexity, args["locale"].(*model.Locale)), true
 
 	case "PresenceChange.at":
 		if e.ComplexityRoot.PresenceChange.At == nil {
@@ -1208,6 +2223,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Bridges(childComplexity), true
+	case "Query.chaos":
+		if e.ComplexityRoot.Query.Chaos == nil {
+			break
+		}
+
+		args, err := ec.field_Query_chaos_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Chaos(childComplexity, args["session"].(*string)), true
 	case "Query.currentTime":
 		if e.ComplexityRoot.Query.CurrentTime == nil {
 			break
@@ -1266,6 +2292,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.LabSession(childComplexity, args["id"].(string)), true
+	case "Query.lesson":
+		if e.ComplexityRoot.Query.Lesson == nil {
+			break
+		}
+
+		args, err := ec.field_Query_lesson_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Lesson(childComplexity, args["slug"].(string)), true
+	case "Query.lessons":
+		if e.ComplexityRoot.Query.Lessons == nil {
+			break
+		}
+
+		args, err := ec.field_Query_lessons_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Lessons(childComplexity, args["phase"].(*int), args["first"].(int), args["after"].(*string)), true
 	case "Query.mockState":
 		if e.ComplexityRoot.Query.MockState == nil {
 			break
@@ -1288,6 +2336,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.MockVerdict(childComplexity, args["session"].(*string)), true
+	case "Query.phases":
+		if e.ComplexityRoot.Query.Phases == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Phases(childComplexity), true
 	case "Query.presence":
 		if e.ComplexityRoot.Query.Presence == nil {
 			break
@@ -1299,6 +2353,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Presence(childComplexity, args["room"].(string)), true
+	case "Query.publicServices":
+		if e.ComplexityRoot.Query.PublicServices == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.PublicServices(childComplexity), true
 	case "Query.roomHistory":
 		if e.ComplexityRoot.Query.RoomHistory == nil {
 			break
@@ -1321,6 +2381,84 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Slow(childComplexity, args["ms"].(int)), true
+
+	case "Question.area":
+		if e.ComplexityRoot.Question.Area == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Area(childComplexity), true
+	case "Question.choices":
+		if e.ComplexityRoot.Question.Choices == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Choices(childComplexity), true
+	case "Question.id":
+		if e.ComplexityRoot.Question.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.ID(childComplexity), true
+	case "Question.kind":
+		if e.ComplexityRoot.Question.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Question.Kind(childComplexity), true
+	case "Question.prompt":
+		if e.ComplexityRoot.Question.Prompt == nil {
+			break
+		}
+
+		args, err := ec.field_Question_prompt_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Question.Prompt(childComplexity, args["locale"].(*model.Locale)), true
+	case "Question.unit":
+		if e.ComplexityRoot.Question.Unit == nil {
+			break
+		}
+
+		args, err := ec.field_Question_unit_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Question.Unit(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "QuestionAnswered.at":
+		if e.ComplexityRoot.QuestionAnswered.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.At(childComplexity), true
+	case "QuestionAnswered.cursor":
+		if e.ComplexityRoot.QuestionAnswered.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Cursor(childComplexity), true
+	case "QuestionAnswered.lesson":
+		if e.ComplexityRoot.QuestionAnswered.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Lesson(childComplexity), true
+	case "QuestionAnswered.question":
+		if e.ComplexityRoot.QuestionAnswered.Question == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Question(childComplexity), true
+	case "QuestionAnswered.right":
+		if e.ComplexityRoot.QuestionAnswered.Right == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionAnswered.Right(childComplexity), true
 
 	case "RawAnswer.answer":
 		if e.ComplexityRoot.RawAnswer.Answer == nil {
@@ -1440,6 +2578,126 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Room.ID(childComplexity), true
 
+	case "Source.title":
+		if e.ComplexityRoot.Source.Title == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.Title(childComplexity), true
+	case "Source.url":
+		if e.ComplexityRoot.Source.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.URL(childComplexity), true
+
+	case "Step.area":
+		if e.ComplexityRoot.Step.Area == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.Area(childComplexity), true
+	case "Step.browser":
+		if e.ComplexityRoot.Step.Browser == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.Browser(childComplexity), true
+	case "Step.hints":
+		if e.ComplexityRoot.Step.Hints == nil {
+			break
+		}
+
+		args, err := ec.field_Step_hints_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Step.Hints(childComplexity, args["locale"].(*model.Locale)), true
+	case "Step.id":
+		if e.ComplexityRoot.Step.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Step.ID(childComplexity), true
+	case "Step.title":
+		if e.ComplexityRoot.Step.Title == nil {
+			break
+		}
+
+		args, err := ec.field_Step_title_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Step.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "StepState.sentence":
+		if e.ComplexityRoot.StepState.Sentence == nil {
+			break
+		}
+
+		args, err := ec.field_StepState_sentence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.StepState.Sentence(childComplexity, args["locale"].(*model.Locale)), true
+	case "StepState.step":
+		if e.ComplexityRoot.StepState.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepState.Step(childComplexity), true
+	case "StepState.ticked":
+		if e.ComplexityRoot.StepState.Ticked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepState.Ticked(childComplexity), true
+
+	case "StepTicked.at":
+		if e.ComplexityRoot.StepTicked.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.At(childComplexity), true
+	case "StepTicked.because":
+		if e.ComplexityRoot.StepTicked.Because == nil {
+			break
+		}
+
+		args, err := ec.field_StepTicked_because_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.StepTicked.Because(childComplexity, args["locale"].(*model.Locale)), true
+	case "StepTicked.cursor":
+		if e.ComplexityRoot.StepTicked.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Cursor(childComplexity), true
+	case "StepTicked.lesson":
+		if e.ComplexityRoot.StepTicked.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Lesson(childComplexity), true
+	case "StepTicked.places":
+		if e.ComplexityRoot.StepTicked.Places == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Places(childComplexity), true
+	case "StepTicked.step":
+		if e.ComplexityRoot.StepTicked.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepTicked.Step(childComplexity), true
+
 	case "StreamField.name":
 		if e.ComplexityRoot.StreamField.Name == nil {
 			break
@@ -1459,6 +2717,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.BridgeStateChanges(childComplexity), true
+	case "Subscription.chaosEvents":
+		if e.ComplexityRoot.Subscription.ChaosEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_chaosEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.ChaosEvents(childComplexity, args["session"].(*string), args["after"].(*string)), true
 	case "Subscription.countdown":
 		if e.ComplexityRoot.Subscription.Countdown == nil {
 			break
@@ -1492,6 +2761,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.GatewayStats(childComplexity, args["intervalMs"].(int)), true
+	case "Subscription.lessonEvents":
+		if e.ComplexityRoot.Subscription.LessonEvents == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_lessonEvents_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.LessonEvents(childComplexity, args["session"].(*string), args["lesson"].(*string), args["after"].(*string)), true
 	case "Subscription.messageUpdates":
 		if e.ComplexityRoot.Subscription.MessageUpdates == nil {
 			break
@@ -1580,6 +2860,48 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.WireEvents(childComplexity, args["session"].(string), args["after"].(*string)), true
+
+	case "WebSocketService.description":
+		if e.ComplexityRoot.WebSocketService.Description == nil {
+			break
+		}
+
+		args, err := ec.field_WebSocketService_description_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.WebSocketService.Description(childComplexity, args["locale"].(model.Locale)), true
+	case "WebSocketService.features":
+		if e.ComplexityRoot.WebSocketService.Features == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Features(childComplexity), true
+	case "WebSocketService.latency":
+		if e.ComplexityRoot.WebSocketService.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Latency(childComplexity), true
+	case "WebSocketService.name":
+		if e.ComplexityRoot.WebSocketService.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Name(childComplexity), true
+	case "WebSocketService.reliability":
+		if e.ComplexityRoot.WebSocketService.Reliability == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.Reliability(childComplexity), true
+	case "WebSocketService.url":
+		if e.ComplexityRoot.WebSocketService.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WebSocketService.URL(childComplexity), true
 
 	case "WireBytes.hex":
 		if e.ComplexityRoot.WireBytes.Hex == nil {
@@ -2015,6 +3337,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.WireMessage.WireSize(childComplexity), true
 
+	case "WirePlace.connection":
+		if e.ComplexityRoot.WirePlace.Connection == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Connection(childComplexity), true
+	case "WirePlace.frame":
+		if e.ComplexityRoot.WirePlace.Frame == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Frame(childComplexity), true
+	case "WirePlace.number":
+		if e.ComplexityRoot.WirePlace.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.WirePlace.Number(childComplexity), true
+
 	case "WireProblem.closeCode":
 		if e.ComplexityRoot.WireProblem.CloseCode == nil {
 			break
@@ -2141,6 +3482,16 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	ec := newExecutionContext(opCtx, e, make(chan graphql.DeferredResult))
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAppendRedisStreamInput,
+		ec.unmarshalInputChaosCloseCodeInput,
+		ec.unmarshalInputChaosCorruptionInput,
+		ec.unmarshalInputChaosCutInput,
+		ec.unmarshalInputChaosDuplicationInput,
+		ec.unmarshalInputChaosHalfOpenInput,
+		ec.unmarshalInputChaosInput,
+		ec.unmarshalInputChaosLatencyInput,
+		ec.unmarshalInputChaosPartitionInput,
+		ec.unmarshalInputChaosReorderingInput,
+		ec.unmarshalInputChaosThrottlingInput,
 		ec.unmarshalInputMockKnobsInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
@@ -2149,6 +3500,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSendRawFramesInput,
 		ec.unmarshalInputSendRawRequestInput,
 		ec.unmarshalInputStreamFieldInput,
+		ec.unmarshalInputSubmitAnswerInput,
 	)
 	first := true
 
@@ -2495,6 +3847,341 @@ input StreamFieldInput {
   value: String!
 }
 `, BuiltIn: false},
+	{Name: "../chaos.graphqls", Input: `extend type Query {
+  "How a chaos server is set up, and how it stands."
+  chaos("As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session." session: ID): ChaosState!
+}
+
+extend type Mutation {
+  """
+  Sets faults up. What is left out, or null, stays as it is, at any depth. Connections that are open go by it at once. A value out of its bounds is ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `, and then nothing has changed.
+  """
+  configureChaos(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "What is to be different."
+    input: ChaosInput!
+  ): ChaosState!
+  """
+  Silences all connections of a chaos server, both ways, while TCP stays alive. Messages and control frames of that time are lost.
+  """
+  startPartition(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "In milliseconds, 1 to 60,000; null: as the settings say."
+    durationMs: Int
+  ): ChaosState!
+  "Switches every fault off and ends a partition. Times, directions and codes stay for the next time."
+  stopChaos("As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session." session: ID): ChaosState!
+  """
+  Lets the draws begin anew: the same messages then have the same faults again. Connections count from 1 again, those that are open first, in the order of their opening, and so do their messages.
+  """
+  replayChaos(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "1 to 2,147,483,647; null: the same as before."
+    seed: Int
+  ): ChaosState!
+}
+
+extend type Subscription {
+  "What a chaos server does, fault by fault, as it happens. The last 10,000 are kept. It ends with the session."
+  chaosEvents(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the server that is there without a session."
+    session: ID
+    "Only what came after this event, and nothing of that twice; without it, what comes from now on."
+    after: Cursor
+  ): ChaosEvent! @shared(resume: "after")
+}
+
+"How a chaos server is set up, and how it stands."
+type ChaosState {
+  "The settings."
+  faults: ChaosFaults!
+  "What the faults are drawn from: the same seed and the same messages have the same faults."
+  seed: Int!
+  "How often the draws have begun: 1, and one more with each ` + "`" + `replayChaos` + "`" + `."
+  run: Int!
+  "How many connections were numbered in this run."
+  connections: Int!
+  "How many are open."
+  open: Int!
+  "When the present partition ends; null: there is none."
+  silentUntil: DateTime
+  "How often each fault has happened, since the server began."
+  counts: [ChaosCount!]!
+  "The cursor of the newest event, for ` + "`" + `chaosEvents(after:)` + "`" + `: it goes on behind all that has happened."
+  cursor: Cursor!
+}
+
+"How often a fault has happened."
+type ChaosCount {
+  "Which."
+  fault: ChaosFault!
+  "How often."
+  times: Int!
+}
+
+"What goes wrong, how often and how much. Rates are shares from 0 to 1."
+type ChaosFaults {
+  "Whose messages corruption, latency, duplication, reordering, throttling and close codes act on. Cuts, half-open connections and partitions concern both."
+  direction: ChaosDirection!
+  "TCP is reset, without a Close frame: the client reports 1006. Drawn once for each connection."
+  cut: ChaosCut!
+  "Exactly one byte of a message becomes another."
+  corruption: ChaosCorruption!
+  "A message is held, and what is behind it waits: the order stays."
+  latency: ChaosLatency!
+  "Silence both ways, when it is started."
+  partition: ChaosPartition!
+  "A message is sent twice."
+  duplication: ChaosDuplication!
+  "A message lets the next one go first."
+  reordering: ChaosReordering!
+  "Bytes pass slowly."
+  throttling: ChaosThrottling!
+  "The server's side is reset; the client's TCP connection stays and is never heard of again. Drawn once for each connection."
+  halfOpen: ChaosHalfOpen!
+  "A Close frame carries another code."
+  closeCode: ChaosCloseCode!
+}
+
+"Resets."
+type ChaosCut {
+  "Share of the connections."
+  rate: Float!
+  "The earliest, in milliseconds after the opening, or after these settings have changed."
+  minMs: Int!
+  "The latest."
+  maxMs: Int!
+}
+
+"Bytes that are changed."
+type ChaosCorruption {
+  "Share of the messages."
+  rate: Float!
+  "Whether text stops being UTF-8, which a strict receiver closes with 1007."
+  breakUtf8: Boolean!
+}
+
+"Delays."
+type ChaosLatency {
+  "Share of the messages."
+  rate: Float!
+  "The shortest, in milliseconds."
+  minMs: Int!
+  "The longest."
+  maxMs: Int!
+}
+
+"Silence."
+type ChaosPartition {
+  "In milliseconds, unless ` + "`" + `startPartition` + "`" + ` says otherwise."
+  durationMs: Int!
+}
+
+"Messages that are sent twice."
+type ChaosDuplication {
+  "Share of the messages."
+  rate: Float!
+}
+
+"Messages that change places."
+type ChaosReordering {
+  "Share of the messages."
+  rate: Float!
+  "For how long one waits for the next, in milliseconds."
+  withinMs: Int!
+}
+
+"A slow line."
+type ChaosThrottling {
+  "0: as fast as it goes."
+  bytesPerSecond: Int!
+}
+
+"Servers that vanish unnoticed."
+type ChaosHalfOpen {
+  "Share of the connections."
+  rate: Float!
+  "The earliest, in milliseconds after the opening, or after these settings have changed."
+  minMs: Int!
+  "The latest."
+  maxMs: Int!
+}
+
+"Close frames with another code."
+type ChaosCloseCode {
+  "Share of the Close frames."
+  rate: Float!
+  "Which code, such as 1006, which is never sent, or 999, which is not defined."
+  code: Int!
+}
+
+"Settings to change. What is left out stays."
+input ChaosInput {
+  "Whose messages corruption, latency, duplication, reordering, throttling and close codes act on."
+  direction: ChaosDirection
+  "TCP is reset, without a Close frame."
+  cut: ChaosCutInput
+  "Exactly one byte of a message becomes another."
+  corruption: ChaosCorruptionInput
+  "A message is held, and what is behind it waits."
+  latency: ChaosLatencyInput
+  "Silence both ways, when it is started."
+  partition: ChaosPartitionInput
+  "A message is sent twice."
+  duplication: ChaosDuplicationInput
+  "A message lets the next one go first."
+  reordering: ChaosReorderingInput
+  "Bytes pass slowly."
+  throttling: ChaosThrottlingInput
+  "The server's side is reset; the client's stays."
+  halfOpen: ChaosHalfOpenInput
+  "A Close frame carries another code."
+  closeCode: ChaosCloseCodeInput
+}
+
+"Resets."
+input ChaosCutInput {
+  "Share of the connections, 0 to 1."
+  rate: Float
+  "The earliest, in milliseconds: 0 to 600,000."
+  minMs: Int
+  "The latest: minMs to 600,000."
+  maxMs: Int
+}
+
+"Bytes that are changed."
+input ChaosCorruptionInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "Whether text stops being UTF-8."
+  breakUtf8: Boolean
+}
+
+"Delays."
+input ChaosLatencyInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "The shortest, in milliseconds: 0 to 10,000."
+  minMs: Int
+  "The longest: minMs to 10,000."
+  maxMs: Int
+}
+
+"Silence."
+input ChaosPartitionInput {
+  "In milliseconds: 1 to 60,000."
+  durationMs: Int
+}
+
+"Messages that are sent twice."
+input ChaosDuplicationInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+}
+
+"Messages that change places."
+input ChaosReorderingInput {
+  "Share of the messages, 0 to 1."
+  rate: Float
+  "For how long one waits for the next, in milliseconds: 1 to 10,000."
+  withinMs: Int
+}
+
+"A slow line."
+input ChaosThrottlingInput {
+  "1 to 1,000,000,000; 0: as fast as it goes."
+  bytesPerSecond: Int
+}
+
+"Servers that vanish unnoticed."
+input ChaosHalfOpenInput {
+  "Share of the connections, 0 to 1."
+  rate: Float
+  "The earliest, in milliseconds: 0 to 600,000."
+  minMs: Int
+  "The latest: minMs to 600,000."
+  maxMs: Int
+}
+
+"Close frames with another code."
+input ChaosCloseCodeInput {
+  "Share of the Close frames, 0 to 1."
+  rate: Float
+  "Which code: 0 to 65,535."
+  code: Int
+}
+
+"A fault that happened."
+type ChaosEvent {
+  "Give it to ` + "`" + `chaosEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "From 1, without holes."
+  number: Int!
+  "In which run of the draws: 1, and one more with each ` + "`" + `replayChaos` + "`" + `."
+  run: Int!
+  "When it happened."
+  at: DateTime!
+  "Which fault."
+  fault: ChaosFault!
+  "The connection's number in the run, from 1; null: all of them."
+  connection: Int
+  "Which way the message went; BOTH: it concerns the connection."
+  direction: ChaosDirection!
+  "The message's number in its connection and direction, from 1; of a connection's end, that of the last message to the client. Null: a control frame, or no message yet."
+  message: Int
+  "What was done: ` + "`" + `byte 17: 0x61 → 0x71` + "`" + `."
+  what: String!
+  "How long it takes, in milliseconds: of delays, slow lines and partitions."
+  delayMs: Int
+  "The byte that was changed: of corruption."
+  byte: ChaosByte
+}
+
+"A byte that was made another."
+type ChaosByte {
+  "Where in the message's payload, from 0."
+  at: Int!
+  "What it was, 0 to 255."
+  from: Int!
+  "What it became."
+  to: Int!
+}
+
+"Which way faults act."
+enum ChaosDirection {
+  "On what the server sends."
+  TO_CLIENT
+  "On what the client sends."
+  TO_SERVER
+  "Both ways."
+  BOTH
+}
+
+"A kind of fault."
+enum ChaosFault {
+  "TCP was reset."
+  CUT
+  "A byte was changed."
+  CORRUPTION
+  "A message was held."
+  LATENCY
+  "Silence began, or something was lost in it."
+  PARTITION
+  "A message was sent twice."
+  DUPLICATION
+  "A message let the next one go first."
+  REORDERING
+  "Bytes passed slowly."
+  THROTTLING
+  "The server vanished unnoticed."
+  HALF_OPEN
+  "A Close frame got another code."
+  CLOSE_CODE
+}
+`, BuiltIn: false},
 	{Name: "../demos.graphqls", Input: `extend type Query {
   "Everything that can be tried on this gateway: its practice servers and its live subscriptions."
   demos: [Demo!]!
@@ -2591,7 +4278,12 @@ extend type Mutation {
   """
   Starts a lab session: practice servers of your own, whose URLs nobody can guess and which show you everything that your client sends. Point any client at them, in any language.
   """
-  startLab("The lesson that it is for, by its slug; null: none in particular." lesson: ID): LabSession!
+  startLab(
+    "The lesson that it is for, by its slug; null: none in particular."
+    lesson: ID
+    "The token of a learner, whose progress it is to count for; null: nobody's."
+    learner: String
+  ): LabSession!
   "Begins the life of a session anew. A request and an open connection do that, too."
   extendLab("As ` + "`" + `startLab` + "`" + ` gave it." id: ID!): LabSession!
   "Ends a session at once: its connections are closed with 1012, and all that was recorded is gone. False: there was none."
@@ -2978,6 +4670,326 @@ type RawAnswer {
   answer: WireBytes!
   "Whether the server has closed the connection."
   closed: Boolean!
+}
+`, BuiltIn: false},
+	{Name: "../lessons.graphqls", Input: `extend type Query {
+  "The course, phase by phase."
+  phases: [Phase!]!
+  "Lessons, in the course's order."
+  lessons(
+    "1 to 4; null: of all phases."
+    phase: Int
+    "1 to 50."
+    first: Int! = 20
+    "Only those behind this one."
+    after: Cursor
+  ): LessonConnection!
+  "A lesson, by its slug or an earlier one; null: there is none."
+  lesson(slug: ID!): Lesson
+}
+
+extend type Mutation {
+  """
+  Submits what a step asks for, or answers a question of the quiz. Give ` + "`" + `step` + "`" + ` and ` + "`" + `value` + "`" + `, or ` + "`" + `question` + "`" + ` and what its kind takes.
+  """
+  submitAnswer("Which, and what." input: SubmitAnswerInput!): AnswerResult!
+}
+
+extend type Subscription {
+  """
+  What happens in lessons, as it happens: a step is ticked because of a frame that a client sent, a frame came near, a question was answered. With a session, of that one, for everybody who knows its id; without, in public: no ids, no payloads.
+  """
+  lessonEvents(
+    "As ` + "`" + `startLab` + "`" + ` gave it; it may have ended. Null: the public feed."
+    session: ID
+    "Of this lesson alone, in public."
+    lesson: ID
+    "Only what came after this event, and nothing of that twice; without it, what comes from now on."
+    after: Cursor
+  ): LessonEvent! @shared(resume: "after")
+}
+
+"A quarter of the course. Its gate advises; it locks nothing."
+type Phase {
+  "1 foundations, 2 implementation, 3 testing, 4 production."
+  number: Int!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "Its lessons that are written, in order."
+  lessons: [Lesson!]!
+  "What it teaches, and how much of it the gate asks for."
+  areas: [Area!]!
+}
+
+"A part of what a phase teaches."
+type Area {
+  "For programs."
+  id: ID!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "How much of its points the gate asks for."
+  percent: Int!
+}
+
+"A page of lessons."
+type LessonConnection {
+  "In the course's order."
+  nodes: [Lesson!]!
+  "How many there are in all."
+  total: Int!
+  "Give it to ` + "`" + `after` + "`" + ` for the next page; null: this is the last."
+  next: Cursor
+}
+
+"A lesson."
+type Lesson {
+  "Its name in addresses. It never changes."
+  slug: ID!
+  "1 to 4."
+  phase: Int!
+  "Its number within the course, from 1."
+  order: Int!
+  "What it is called."
+  title("The language; null: that of the request." locale: Locale): String!
+  "About how long it takes."
+  minutes: Int!
+  "What the learner can do afterwards."
+  objectives("The language; null: that of the request." locale: Locale): [String!]!
+  "Its text as HTML, without script, to be put into a page as it is."
+  html("The language; null: that of the request." locale: Locale): String!
+  "The lessons that should come before, as far as they are written."
+  requires: [Lesson!]!
+  "The path of the server that it uses, below a lab session's."
+  server: String!
+  "The exercise, step by step."
+  steps: [Step!]!
+  "The quiz."
+  questions: [Question!]!
+  "Where its facts are from."
+  sources: [Source!]!
+}
+
+"One step of an exercise. The server ticks it when it has seen it on the wire."
+type Step {
+  "S1, S2 and so on: stable."
+  id: ID!
+  "The area that its two points count for."
+  area: ID!
+  "What to do."
+  title("The language; null: that of the request." locale: Locale): String!
+  "Where to look, what to look for, the exact call: one after the other."
+  hints("The language; null: that of the request." locale: Locale): [String!]!
+  "Whether JavaScript in a page can do it; else it takes another tool, or ` + "`" + `sendRawFrames` + "`" + `."
+  browser: Boolean!
+}
+
+"One question."
+type Question {
+  "Q1, Q2 and so on: stable."
+  id: ID!
+  "The area that its point counts for."
+  area: ID!
+  "How it is answered."
+  kind: QuestionKind!
+  "What is asked."
+  prompt("The language; null: that of the request." locale: Locale): String!
+  "What to choose from, or to put in order."
+  choices: [Choice!]!
+  "What a number is counted in; empty: nothing."
+  unit("The language; null: that of the request." locale: Locale): String!
+}
+
+"How a question is answered."
+enum QuestionKind {
+  "One choice."
+  SINGLE
+  "All choices that are right."
+  MULTI
+  "A number."
+  NUMBER
+  "All choices, first to last."
+  ORDER
+  "Bytes in hexadecimal."
+  HEX
+}
+
+"One of those to choose from. They may be shown in any order."
+type Choice {
+  "For ` + "`" + `submitAnswer` + "`" + `."
+  id: ID!
+  "What it says."
+  text("The language; null: that of the request." locale: Locale): String!
+}
+
+"Where a fact is from."
+type Source {
+  "What it is."
+  title: String!
+  "Where it is."
+  url: String!
+}
+
+"An answer."
+input SubmitAnswerInput {
+  "As ` + "`" + `startLab` + "`" + ` gave it. A step needs it; a question does without, if ` + "`" + `lesson` + "`" + ` is given."
+  session: ID
+  "The lesson of a question, by its slug."
+  lesson: ID
+  "The token of a learner, whose progress a question without a session is to count for."
+  learner: String
+  "The step that asks."
+  step: ID
+  "Which of the step's answers."
+  name: String! = "value"
+  "What the step asks for."
+  value: JSON
+  "The question that is answered."
+  question: ID
+  "Of single one, of multi all that are right, of order all from first to last."
+  choices: [ID!]! = []
+  "Of a number."
+  number: Float
+  "Of hex. Spaces, capitals and 0x do not matter."
+  hex: String
+}
+
+"What is said to an answer."
+type AnswerResult {
+  "Whether it is right; of a step, whether that is ticked now."
+  right: Boolean!
+  "Why."
+  why("The language; null: that of the request." locale: Locale): String!
+  "Why each choice that was wrong is wrong, or stands where it stands."
+  reasons: [ChoiceReason!]!
+  "The first wrong place of an order, from 1; null: it is no order, or right."
+  place: Int
+}
+
+"Why a choice is wrong, or stands where it stands."
+type ChoiceReason {
+  "The choice."
+  choice: ID!
+  "Why."
+  why("The language; null: that of the request." locale: Locale): String!
+}
+
+extend type LabSession {
+  "How far its exercise is, step by step; empty: it is for no lesson."
+  steps: [StepState!]!
+}
+
+"How far a step is."
+type StepState {
+  "The step."
+  step: ID!
+  "Whether it is ticked. That is never taken back."
+  ticked: Boolean!
+  "Why it is ticked, or what came nearest; empty: nothing has yet."
+  sentence("The language; null: that of the request." locale: Locale): String!
+}
+
+"Something that happened in a lesson."
+interface LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+}
+
+"A step was done."
+type StepTicked implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  step: Step!
+  "What did it, in words; empty in public."
+  because("The language; null: English, since many share the subscription." locale: Locale): String!
+  "What did it, on the wire; empty in public."
+  places: [WirePlace!]!
+}
+
+"Something nearly did a step."
+type NearMiss implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  step: Step!
+  "What came."
+  saw("The language; null: English, since many share the subscription." locale: Locale): String!
+  "What was wanted."
+  wanted("The language; null: English, since many share the subscription." locale: Locale): String!
+  "Both in a sentence, or what the lesson says to it."
+  sentence("The language; null: English, since many share the subscription." locale: Locale): String!
+  "Where to look."
+  places: [WirePlace!]!
+}
+
+"A question was answered."
+type QuestionAnswered implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Which one."
+  question: Question!
+  "Whether it was right."
+  right: Boolean!
+}
+
+"Every step of a lesson was done and every question answered."
+type LessonCompleted implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+}
+
+"Every area of a phase has reached what its gate asks for."
+type GateReached implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "Whose gate."
+  phase: Int!
+}
+
+"A lab session will end unless it is used; ` + "`" + `extendLab` + "`" + ` keeps it."
+type LabExpiring implements LessonEvent {
+  "Give it to ` + "`" + `lessonEvents(after:)` + "`" + ` to go on behind this event."
+  cursor: Cursor!
+  "When it happened."
+  at: DateTime!
+  "Where."
+  lesson: Lesson!
+  "When it will end."
+  expiresAt: DateTime!
+}
+
+"A place on the wire."
+type WirePlace {
+  "The number of the event in ` + "`" + `wireEvents` + "`" + `."
+  number: Int!
+  "The connection."
+  connection: Int!
+  "The frame within it, both directions counted together, from 1; null: it is no frame."
+  frame: Int
 }
 `, BuiltIn: false},
 	{Name: "../live.graphqls", Input: `"Read once. Everything here also works over WebSocket."
@@ -3411,12 +5423,76 @@ enum Overflow {
   KEEP_LATEST
 }
 `, BuiltIn: false},
+	{Name: "../services.graphqls", Input: `extend type Query {
+  """
+  Public WebSocket servers of others, in the order in which to try them. A page
+  connects to them by itself: the gateway never does, so it does not know
+  whether they answer at present.
+  """
+  publicServices: [WebSocketService!]!
+}
+
+"A WebSocket server on the internet that is open to everybody."
+type WebSocketService {
+  "What people call it. No two services share a name."
+  name: String!
+  "Where to connect, ` + "`" + `wss://…` + "`" + `."
+  url: String!
+  "What it is, in one line."
+  description(
+    "The language of the text."
+    locale: Locale! = EN
+  ): String!
+  "What it can be used for, as words such as ` + "`" + `echo` + "`" + ` or ` + "`" + `broadcasting` + "`" + `."
+  features: [String!]!
+  "How often it was found to answer, in the judgement of the course's authors."
+  reliability: ServiceLevel!
+  "How long its answers take, in their judgement. ` + "`" + `LOW` + "`" + ` is the quickest."
+  latency: ServiceLevel!
+}
+
+"How much there is of something."
+enum ServiceLevel {
+  "Little."
+  LOW
+  "Neither little nor much."
+  MEDIUM
+  "Much."
+  HIGH
+}
+`, BuiltIn: false},
 }
 var parsedSchema = gqlparser.MustLoadSchema(sources...)
 
 // childFields_* functions provide shared child field context lookups.
 // Each function is generated once per unique object type, deduplicating the
 // switch statements that were previously inlined in every fieldContext_* function.
+
+func (ec *executionContext) childFields_AnswerResult(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "right":
+		return ec.fieldContext_AnswerResult_right(ctx, field)
+	case "why":
+		return ec.fieldContext_AnswerResult_why(ctx, field)
+	case "reasons":
+		return ec.fieldContext_AnswerResult_reasons(ctx, field)
+	case "place":
+		return ec.fieldContext_AnswerResult_place(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AnswerResult", field.Name)
+}
+
+func (ec *executionContext) childFields_Area(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Area_id(ctx, field)
+	case "title":
+		return ec.fieldContext_Area_title(ctx, field)
+	case "percent":
+		return ec.fieldContext_Area_percent(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Area", field.Name)
+}
 
 func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
@@ -3430,6 +5506,214 @@ func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphq
 		return ec.fieldContext_Bridge_since(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Bridge", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosByte(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_ChaosByte_at(ctx, field)
+	case "from":
+		return ec.fieldContext_ChaosByte_from(ctx, field)
+	case "to":
+		return ec.fieldContext_ChaosByte_to(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosByte", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCloseCode(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCloseCode_rate(ctx, field)
+	case "code":
+		return ec.fieldContext_ChaosCloseCode_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCloseCode", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCorruption(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCorruption_rate(ctx, field)
+	case "breakUtf8":
+		return ec.fieldContext_ChaosCorruption_breakUtf8(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCorruption", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "fault":
+		return ec.fieldContext_ChaosCount_fault(ctx, field)
+	case "times":
+		return ec.fieldContext_ChaosCount_times(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCount", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosCut(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosCut_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosCut_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosCut_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosCut", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosDuplication(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosDuplication_rate(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosDuplication", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ChaosEvent_cursor(ctx, field)
+	case "number":
+		return ec.fieldContext_ChaosEvent_number(ctx, field)
+	case "run":
+		return ec.fieldContext_ChaosEvent_run(ctx, field)
+	case "at":
+		return ec.fieldContext_ChaosEvent_at(ctx, field)
+	case "fault":
+		return ec.fieldContext_ChaosEvent_fault(ctx, field)
+	case "connection":
+		return ec.fieldContext_ChaosEvent_connection(ctx, field)
+	case "direction":
+		return ec.fieldContext_ChaosEvent_direction(ctx, field)
+	case "message":
+		return ec.fieldContext_ChaosEvent_message(ctx, field)
+	case "what":
+		return ec.fieldContext_ChaosEvent_what(ctx, field)
+	case "delayMs":
+		return ec.fieldContext_ChaosEvent_delayMs(ctx, field)
+	case "byte":
+		return ec.fieldContext_ChaosEvent_byte(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosFaults(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "direction":
+		return ec.fieldContext_ChaosFaults_direction(ctx, field)
+	case "cut":
+		return ec.fieldContext_ChaosFaults_cut(ctx, field)
+	case "corruption":
+		return ec.fieldContext_ChaosFaults_corruption(ctx, field)
+	case "latency":
+		return ec.fieldContext_ChaosFaults_latency(ctx, field)
+	case "partition":
+		return ec.fieldContext_ChaosFaults_partition(ctx, field)
+	case "duplication":
+		return ec.fieldContext_ChaosFaults_duplication(ctx, field)
+	case "reordering":
+		return ec.fieldContext_ChaosFaults_reordering(ctx, field)
+	case "throttling":
+		return ec.fieldContext_ChaosFaults_throttling(ctx, field)
+	case "halfOpen":
+		return ec.fieldContext_ChaosFaults_halfOpen(ctx, field)
+	case "closeCode":
+		return ec.fieldContext_ChaosFaults_closeCode(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosFaults", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosHalfOpen(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosHalfOpen_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosHalfOpen_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosHalfOpen_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosHalfOpen", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosLatency(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosLatency_rate(ctx, field)
+	case "minMs":
+		return ec.fieldContext_ChaosLatency_minMs(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_ChaosLatency_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosLatency", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosPartition(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "durationMs":
+		return ec.fieldContext_ChaosPartition_durationMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosPartition", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosReordering(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "rate":
+		return ec.fieldContext_ChaosReordering_rate(ctx, field)
+	case "withinMs":
+		return ec.fieldContext_ChaosReordering_withinMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosReordering", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "faults":
+		return ec.fieldContext_ChaosState_faults(ctx, field)
+	case "seed":
+		return ec.fieldContext_ChaosState_seed(ctx, field)
+	case "run":
+		return ec.fieldContext_ChaosState_run(ctx, field)
+	case "connections":
+		return ec.fieldContext_ChaosState_connections(ctx, field)
+	case "open":
+		return ec.fieldContext_ChaosState_open(ctx, field)
+	case "silentUntil":
+		return ec.fieldContext_ChaosState_silentUntil(ctx, field)
+	case "counts":
+		return ec.fieldContext_ChaosState_counts(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ChaosState_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosState", field.Name)
+}
+
+func (ec *executionContext) childFields_ChaosThrottling(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "bytesPerSecond":
+		return ec.fieldContext_ChaosThrottling_bytesPerSecond(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChaosThrottling", field.Name)
+}
+
+func (ec *executionContext) childFields_Choice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Choice_id(ctx, field)
+	case "text":
+		return ec.fieldContext_Choice_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Choice", field.Name)
+}
+
+func (ec *executionContext) childFields_ChoiceReason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "choice":
+		return ec.fieldContext_ChoiceReason_choice(ctx, field)
+	case "why":
+		return ec.fieldContext_ChoiceReason_why(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChoiceReason", field.Name)
 }
 
 func (ec *executionContext) childFields_Demo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3504,8 +5788,52 @@ func (ec *executionContext) childFields_LabSession(ctx context.Context, field gr
 		return ec.fieldContext_LabSession_counts(ctx, field)
 	case "events":
 		return ec.fieldContext_LabSession_events(ctx, field)
+	case "steps":
+		return ec.fieldContext_LabSession_steps(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type LabSession", field.Name)
+}
+
+func (ec *executionContext) childFields_Lesson(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "slug":
+		return ec.fieldContext_Lesson_slug(ctx, field)
+	case "phase":
+		return ec.fieldContext_Lesson_phase(ctx, field)
+	case "order":
+		return ec.fieldContext_Lesson_order(ctx, field)
+	case "title":
+		return ec.fieldContext_Lesson_title(ctx, field)
+	case "minutes":
+		return ec.fieldContext_Lesson_minutes(ctx, field)
+	case "objectives":
+		return ec.fieldContext_Lesson_objectives(ctx, field)
+	case "html":
+		return ec.fieldContext_Lesson_html(ctx, field)
+	case "requires":
+		return ec.fieldContext_Lesson_requires(ctx, field)
+	case "server":
+		return ec.fieldContext_Lesson_server(ctx, field)
+	case "steps":
+		return ec.fieldContext_Lesson_steps(ctx, field)
+	case "questions":
+		return ec.fieldContext_Lesson_questions(ctx, field)
+	case "sources":
+		return ec.fieldContext_Lesson_sources(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Lesson", field.Name)
+}
+
+func (ec *executionContext) childFields_LessonConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "nodes":
+		return ec.fieldContext_LessonConnection_nodes(ctx, field)
+	case "total":
+		return ec.fieldContext_LessonConnection_total(ctx, field)
+	case "next":
+		return ec.fieldContext_LessonConnection_next(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LessonConnection", field.Name)
 }
 
 func (ec *executionContext) childFields_MQTTMessage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3692,6 +6020,20 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_Phase(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_Phase_number(ctx, field)
+	case "title":
+		return ec.fieldContext_Phase_title(ctx, field)
+	case "lessons":
+		return ec.fieldContext_Phase_lessons(ctx, field)
+	case "areas":
+		return ec.fieldContext_Phase_areas(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Phase", field.Name)
+}
+
 func (ec *executionContext) childFields_PresenceChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "kind":
@@ -3712,6 +6054,24 @@ func (ec *executionContext) childFields_PublishReceipt(ctx context.Context, fiel
 		return ec.fieldContext_PublishReceipt_receivers(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PublishReceipt", field.Name)
+}
+
+func (ec *executionContext) childFields_Question(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Question_id(ctx, field)
+	case "area":
+		return ec.fieldContext_Question_area(ctx, field)
+	case "kind":
+		return ec.fieldContext_Question_kind(ctx, field)
+	case "prompt":
+		return ec.fieldContext_Question_prompt(ctx, field)
+	case "choices":
+		return ec.fieldContext_Question_choices(ctx, field)
+	case "unit":
+		return ec.fieldContext_Question_unit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Question", field.Name)
 }
 
 func (ec *executionContext) childFields_RawAnswer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3780,6 +6140,44 @@ func (ec *executionContext) childFields_Room(ctx context.Context, field graphql.
 	return nil, fmt.Errorf("no field named %q was found under type Room", field.Name)
 }
 
+func (ec *executionContext) childFields_Source(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "title":
+		return ec.fieldContext_Source_title(ctx, field)
+	case "url":
+		return ec.fieldContext_Source_url(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Source", field.Name)
+}
+
+func (ec *executionContext) childFields_Step(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Step_id(ctx, field)
+	case "area":
+		return ec.fieldContext_Step_area(ctx, field)
+	case "title":
+		return ec.fieldContext_Step_title(ctx, field)
+	case "hints":
+		return ec.fieldContext_Step_hints(ctx, field)
+	case "browser":
+		return ec.fieldContext_Step_browser(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Step", field.Name)
+}
+
+func (ec *executionContext) childFields_StepState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "step":
+		return ec.fieldContext_StepState_step(ctx, field)
+	case "ticked":
+		return ec.fieldContext_StepState_ticked(ctx, field)
+	case "sentence":
+		return ec.fieldContext_StepState_sentence(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StepState", field.Name)
+}
+
 func (ec *executionContext) childFields_StreamField(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "name":
@@ -3788,6 +6186,24 @@ func (ec *executionContext) childFields_StreamField(ctx context.Context, field g
 		return ec.fieldContext_StreamField_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type StreamField", field.Name)
+}
+
+func (ec *executionContext) childFields_WebSocketService(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_WebSocketService_name(ctx, field)
+	case "url":
+		return ec.fieldContext_WebSocketService_url(ctx, field)
+	case "description":
+		return ec.fieldContext_WebSocketService_description(ctx, field)
+	case "features":
+		return ec.fieldContext_WebSocketService_features(ctx, field)
+	case "reliability":
+		return ec.fieldContext_WebSocketService_reliability(ctx, field)
+	case "latency":
+		return ec.fieldContext_WebSocketService_latency(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WebSocketService", field.Name)
 }
 
 func (ec *executionContext) childFields_WireBytes(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3864,6 +6280,18 @@ func (ec *executionContext) childFields_WireMQTT(ctx context.Context, field grap
 		return ec.fieldContext_WireMQTT_summary(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type WireMQTT", field.Name)
+}
+
+func (ec *executionContext) childFields_WirePlace(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_WirePlace_number(ctx, field)
+	case "connection":
+		return ec.fieldContext_WirePlace_connection(ctx, field)
+	case "frame":
+		return ec.fieldContext_WirePlace_frame(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type WirePlace", field.Name)
 }
 
 func (ec *executionContext) childFields_WireProblem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3996,6 +6424,62 @@ func (ec *executionContext) childFields___Type(ctx context.Context, field graphq
 
 // region    ***************************** args.gotpl *****************************
 
+func (ec *executionContext) field_AnswerResult_why_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Area_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_ChoiceReason_why_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Choice_text_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Demo_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4024,6 +6508,48 @@ func (ec *executionContext) field_LabSession_events_args(ctx context.Context, ra
 	return args, nil
 }
 
+func (ec *executionContext) field_Lesson_html_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Lesson_objectives_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Lesson_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4035,6 +6561,28 @@ func (ec *executionContext) field_Mutation_appendRedisStream_args(ctx context.Co
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_configureChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.ChaosInput, error) {
+			return ec.unmarshalNChaosInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg1
 	return args, nil
 }
 
@@ -4091,6 +6639,28 @@ func (ec *executionContext) field_Mutation_publishRedis_args(ctx context.Context
 		return nil, err
 	}
 	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_replayChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "seed",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["seed"] = arg1
 	return args, nil
 }
 
@@ -4213,6 +6783,120 @@ func (ec *executionContext) field_Mutation_startLab_args(ctx context.Context, ra
 		return nil, err
 	}
 	args["lesson"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "learner",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["learner"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_startPartition_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "durationMs",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["durationMs"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_stopChaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_submitAnswer_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.SubmitAnswerInput, error) {
+			return ec.unmarshalNSubmitAnswerInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSubmitAnswerInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_saw_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_sentence_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_NearMiss_wanted_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Phase_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
 	return args, nil
 }
 
@@ -4227,6 +6911,20 @@ func (ec *executionContext) field_Query___type_args(ctx context.Context, rawArgs
 		return nil, err
 	}
 	args["name"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_chaos_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
 	return args, nil
 }
 
@@ -4269,6 +6967,50 @@ func (ec *executionContext) field_Query_labSession_args(ctx context.Context, raw
 		return nil, err
 	}
 	args["id"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_lesson_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "slug",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["slug"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_lessons_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "phase",
+		func(ctx context.Context, v any) (*int, error) {
+			return ec.unmarshalOInt2ᚖint(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["phase"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int, error) {
+			return ec.unmarshalNInt2int(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
 	return args, nil
 }
 
@@ -4358,6 +7100,34 @@ func (ec *executionContext) field_Query_slow_args(ctx context.Context, rawArgs m
 	return args, nil
 }
 
+func (ec *executionContext) field_Question_prompt_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Question_unit_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_RedisStreamEntry_field_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4369,6 +7139,84 @@ func (ec *executionContext) field_RedisStreamEntry_field_args(ctx context.Contex
 		return nil, err
 	}
 	args["name"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_StepState_sentence_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_StepTicked_because_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Step_hints_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Step_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_chaosEvents_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
 	return args, nil
 }
 
@@ -4419,6 +7267,36 @@ func (ec *executionContext) field_Subscription_gatewayStats_args(ctx context.Con
 		return nil, err
 	}
 	args["intervalMs"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_lessonEvents_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "lesson",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["lesson"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOCursor2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
 	return args, nil
 }
 
@@ -4566,6 +7444,20 @@ func (ec *executionContext) field_Subscription_wireEvents_args(ctx context.Conte
 	return args, nil
 }
 
+func (ec *executionContext) field_WebSocketService_description_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (model.Locale, error) {
+			return ec.unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_WireBytes_hex_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4653,6 +7545,218 @@ func (ec *executionContext) field___Type_fields_args(ctx context.Context, rawArg
 // endregion ***************************** args.gotpl *****************************
 
 // region    **************************** field.gotpl *****************************
+
+func (ec *executionContext) _AnswerResult_right(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_right(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Right, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AnswerResult", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _AnswerResult_why(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_why(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Why(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_why(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "AnswerResult",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_AnswerResult_why_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _AnswerResult_reasons(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_reasons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reasons, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.ChoiceReason) graphql.Marshaler {
+			return ec.marshalNChoiceReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_reasons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "AnswerResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChoiceReason(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _AnswerResult_place(ctx context.Context, field graphql.CollectedField, obj *model.AnswerResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AnswerResult_place(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Place, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_AnswerResult_place(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AnswerResult", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Area_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Area", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Area_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Area",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Area_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Area_percent(ctx context.Context, field graphql.CollectedField, obj *model.LessonArea) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Area_percent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Percent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Area_percent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Area", field, false, false, errors.New("field of type Int does not have child fields"))
+}
 
 func (ec *executionContext) _Bridge_name(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
@@ -4744,6 +7848,1444 @@ func (ec *executionContext) _Bridge_since(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Bridge_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Bridge", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_at(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_from(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_from(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.From, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_from(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosByte_to(ctx context.Context, field graphql.CollectedField, obj *model.ChaosByte) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosByte_to(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.To, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosByte_to(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosByte", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCloseCode_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.CloseCode) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCloseCode_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCloseCode_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCloseCode", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCloseCode_code(ctx context.Context, field graphql.CollectedField, obj *chaos.CloseCode) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCloseCode_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCloseCode_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCloseCode", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCorruption_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Corruption) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCorruption_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCorruption_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCorruption", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCorruption_breakUtf8(ctx context.Context, field graphql.CollectedField, obj *chaos.Corruption) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCorruption_breakUtf8(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BreakUTF8, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCorruption_breakUtf8(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCorruption", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCount_fault(ctx context.Context, field graphql.CollectedField, obj *model.ChaosCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCount_fault(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+			return ec.marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCount_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCount", field, false, false, errors.New("field of type ChaosFault does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCount_times(ctx context.Context, field graphql.CollectedField, obj *model.ChaosCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCount_times(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Times, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCount_times(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCount", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosCut_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Cut) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosCut_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosCut_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosCut", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosDuplication_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Duplication) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosDuplication_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosDuplication_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosDuplication", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_cursor(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_number(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_run(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_run(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Run(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_run(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_at(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_fault(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_fault(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+			return ec.marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type ChaosFault does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_connection(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_direction(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+			return ec.marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type ChaosDirection does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_message(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_what(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_what(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.What, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_what(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_delayMs(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_delayMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DelayMs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_delayMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosEvent", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosEvent_byte(ctx context.Context, field graphql.CollectedField, obj *model.ChaosEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosEvent_byte(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Byte(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ChaosByte) graphql.Marshaler {
+			return ec.marshalOChaosByte2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosByte(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosEvent_byte(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosEvent",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosByte(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_direction(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_direction(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Direction, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+			return ec.marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_direction(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosFaults", field, false, false, errors.New("field of type ChaosDirection does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosFaults_cut(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_cut(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cut, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Cut) graphql.Marshaler {
+			return ec.marshalNChaosCut2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCut(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_cut(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCut(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_corruption(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_corruption(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Corruption, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Corruption) graphql.Marshaler {
+			return ec.marshalNChaosCorruption2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCorruption(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_corruption(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCorruption(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_latency(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Latency) graphql.Marshaler {
+			return ec.marshalNChaosLatency2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐLatency(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_partition(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_partition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Partition, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Partition) graphql.Marshaler {
+			return ec.marshalNChaosPartition2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐPartition(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_partition(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosPartition(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_duplication(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_duplication(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Duplication, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Duplication) graphql.Marshaler {
+			return ec.marshalNChaosDuplication2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐDuplication(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_duplication(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosDuplication(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_reordering(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_reordering(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reordering, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Reordering) graphql.Marshaler {
+			return ec.marshalNChaosReordering2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐReordering(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_reordering(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosReordering(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_throttling(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_throttling(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Throttling, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Throttling) graphql.Marshaler {
+			return ec.marshalNChaosThrottling2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐThrottling(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_throttling(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosThrottling(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_halfOpen(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_halfOpen(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HalfOpen, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.HalfOpen) graphql.Marshaler {
+			return ec.marshalNChaosHalfOpen2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐHalfOpen(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_halfOpen(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosHalfOpen(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosFaults_closeCode(ctx context.Context, field graphql.CollectedField, obj *chaos.Faults) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosFaults_closeCode(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CloseCode, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.CloseCode) graphql.Marshaler {
+			return ec.marshalNChaosCloseCode2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCloseCode(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosFaults_closeCode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosFaults",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCloseCode(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosHalfOpen_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosHalfOpen_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosHalfOpen_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.HalfOpen) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosHalfOpen_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosHalfOpen_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosHalfOpen", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_minMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosLatency_maxMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Latency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosLatency_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosLatency_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosLatency", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosPartition_durationMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Partition) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosPartition_durationMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DurationMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosPartition_durationMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosPartition", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosReordering_rate(ctx context.Context, field graphql.CollectedField, obj *chaos.Reordering) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosReordering_rate(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Rate, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosReordering_rate(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosReordering", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosReordering_withinMs(ctx context.Context, field graphql.CollectedField, obj *chaos.Reordering) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosReordering_withinMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.WithinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosReordering_withinMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosReordering", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_faults(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_faults(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Faults, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v chaos.Faults) graphql.Marshaler {
+			return ec.marshalNChaosFaults2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐFaults(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_faults(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosState",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosFaults(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosState_seed(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_seed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Seed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_seed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_run(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_run(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Run, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_run(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_connections(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_open(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_silentUntil(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_silentUntil(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SilentUntil, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalODateTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_silentUntil(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosState_counts(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_counts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Counts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.ChaosCount) graphql.Marshaler {
+			return ec.marshalNChaosCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_counts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChaosState",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChaosState_cursor(ctx context.Context, field graphql.CollectedField, obj *model.ChaosState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosState_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosState_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosState", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _ChaosThrottling_bytesPerSecond(ctx context.Context, field graphql.CollectedField, obj *chaos.Throttling) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChaosThrottling_bytesPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChaosThrottling_bytesPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChaosThrottling", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Choice_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonChoice) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Choice_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Choice_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Choice", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Choice_text(ctx context.Context, field graphql.CollectedField, obj *model.LessonChoice) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Choice_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Text(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Choice_text(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Choice",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Choice_text_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ChoiceReason_choice(ctx context.Context, field graphql.CollectedField, obj *model.ChoiceReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChoiceReason_choice(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Choice, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChoiceReason_choice(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ChoiceReason", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _ChoiceReason_why(ctx context.Context, field graphql.CollectedField, obj *model.ChoiceReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ChoiceReason_why(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Why(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ChoiceReason_why(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ChoiceReason",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_ChoiceReason_why_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Demo_id(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
@@ -4903,6 +9445,107 @@ func (ec *executionContext) _Demo_state(ctx context.Context, field graphql.Colle
 }
 func (ec *executionContext) fieldContext_Demo_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Demo", field, false, false, errors.New("field of type DemoState does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_cursor(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_at(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _GateReached_lesson(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "GateReached",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _GateReached_phase(ctx context.Context, field graphql.CollectedField, obj *model.GateReached) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_GateReached_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_GateReached_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("GateReached", field, true, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _GatewayStats_at(ctx context.Context, field graphql.CollectedField, obj *model.GatewayStats) (ret graphql.Marshaler) {
@@ -5142,6 +9785,107 @@ func (ec *executionContext) _GatewayStats_goroutines(ctx context.Context, field 
 }
 func (ec *executionContext) fieldContext_GatewayStats_goroutines(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("GatewayStats", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_cursor(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_at(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LabExpiring_lesson(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabExpiring",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LabExpiring_expiresAt(ctx context.Context, field graphql.CollectedField, obj *model.LabExpiring) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabExpiring_expiresAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ExpiresAt(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabExpiring_expiresAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LabExpiring", field, true, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _LabServer_name(ctx context.Context, field graphql.CollectedField, obj *model.LabServer) (ret graphql.Marshaler) {
@@ -5411,6 +10155,569 @@ func (ec *executionContext) fieldContext_LabSession_events(ctx context.Context, 
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _LabSession_steps(ctx context.Context, field graphql.CollectedField, obj *model.LabSession) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LabSession_steps(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Steps(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.StepState) graphql.Marshaler {
+			return ec.marshalNStepState2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepStateᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LabSession_steps(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LabSession",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_StepState(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_slug(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_slug(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Slug(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_slug(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_phase(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_order(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_order(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Order(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_order(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_title(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_minutes(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_minutes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Minutes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_minutes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_objectives(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_objectives(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Objectives(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_objectives(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_objectives_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_html(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_html(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.HTML(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_html(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Lesson_html_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_requires(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_requires(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Requires(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_requires(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_server(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_server(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Server(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_server(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Lesson", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Lesson_steps(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_steps(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Steps(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStepᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_steps(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_questions(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_questions(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Questions(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonQuestion) graphql.Marshaler {
+			return ec.marshalNQuestion2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestionᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_questions(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Question(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Lesson_sources(ctx context.Context, field graphql.CollectedField, obj *model.Lesson) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Lesson_sources(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sources(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lessons.Source) graphql.Marshaler {
+			return ec.marshalNSource2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSourceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Lesson_sources(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Lesson",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Source(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonCompleted_cursor(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonCompleted", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _LessonCompleted_at(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonCompleted", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LessonCompleted_lesson(ctx context.Context, field graphql.CollectedField, obj *model.LessonCompleted) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonCompleted_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonCompleted_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LessonCompleted",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LessonConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LessonConnection_total(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_total(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Total, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_total(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonConnection", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LessonConnection_next(ctx context.Context, field graphql.CollectedField, obj *model.LessonConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LessonConnection_next(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Next, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOCursor2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LessonConnection_next(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LessonConnection", field, false, false, errors.New("field of type Cursor does not have child fields"))
 }
 
 func (ec *executionContext) _MQTTMessage_topic(ctx context.Context, field graphql.CollectedField, obj *model.MQTTMessage) (ret graphql.Marshaler) {
@@ -6993,6 +12300,182 @@ func (ec *executionContext) fieldContext_Mutation_appendRedisStream(ctx context.
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_configureChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_configureChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ConfigureChaos(ctx, fc.Args["session"].(*string), fc.Args["input"].(model.ChaosInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_configureChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_configureChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_startPartition(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_startPartition(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StartPartition(ctx, fc.Args["session"].(*string), fc.Args["durationMs"].(*int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_startPartition(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_startPartition_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_stopChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_stopChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StopChaos(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_stopChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_stopChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_replayChaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_replayChaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ReplayChaos(ctx, fc.Args["session"].(*string), fc.Args["seed"].(*int))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_replayChaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_replayChaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_startLab(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7003,7 +12486,7 @@ func (ec *executionContext) _Mutation_startLab(ctx context.Context, field graphq
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Mutation().StartLab(ctx, fc.Args["lesson"].(*string))
+			return ec.Resolvers.Mutation().StartLab(ctx, fc.Args["lesson"].(*string), fc.Args["learner"].(*string))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v model.LabSession) graphql.Marshaler {
@@ -7213,6 +12696,50 @@ func (ec *executionContext) fieldContext_Mutation_sendRawRequest(ctx context.Con
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_submitAnswer(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_submitAnswer(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().SubmitAnswer(ctx, fc.Args["input"].(model.SubmitAnswerInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.AnswerResult) graphql.Marshaler {
+			return ec.marshalNAnswerResult2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAnswerResult(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_submitAnswer(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AnswerResult(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_submitAnswer_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7297,6 +12824,280 @@ func (ec *executionContext) fieldContext_Mutation_setMockKnobs(ctx context.Conte
 	if fc.Args, err = ec.field_Mutation_setMockKnobs_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_cursor(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("NearMiss", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _NearMiss_at(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("NearMiss", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _NearMiss_lesson(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_step(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_saw(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_saw(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Saw(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_saw(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_saw_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_wanted(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_wanted(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Wanted(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_wanted(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_wanted_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_sentence(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_sentence(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Sentence(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_sentence(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_NearMiss_sentence_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _NearMiss_places(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_NearMiss_places(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Places(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+			return ec.marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_NearMiss_places(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "NearMiss",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WirePlace(ctx, field)
+		},
 	}
 	return fc, nil
 }
@@ -7391,6 +13192,137 @@ func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _Phase_number(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Phase", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Phase_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Phase_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Phase_lessons(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_lessons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lessons(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_lessons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Phase_areas(ctx context.Context, field graphql.CollectedField, obj *model.LessonPhase) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Phase_areas(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Areas(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonArea) graphql.Marshaler {
+			return ec.marshalNArea2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonAreaᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Phase_areas(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Phase",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Area(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _PresenceChange_kind(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
@@ -7727,6 +13659,50 @@ func (ec *executionContext) fieldContext_Query_bridges(_ context.Context, field 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_chaos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_chaos(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Chaos(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+			return ec.marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_chaos(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosState(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_chaos_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_demos(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7829,6 +13805,126 @@ func (ec *executionContext) fieldContext_Query_labSession(ctx context.Context, f
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_labSession_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_phases(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_phases(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().Phases(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonPhase) graphql.Marshaler {
+			return ec.marshalNPhase2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhaseᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_phases(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Phase(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_lessons(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_lessons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Lessons(ctx, fc.Args["phase"].(*int), fc.Args["first"].(int), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonConnection) graphql.Marshaler {
+			return ec.marshalNLessonConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_lessons(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LessonConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_lessons_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_lesson(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Lesson(ctx, fc.Args["slug"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Lesson) graphql.Marshaler {
+			return ec.marshalOLesson2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_lesson(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_lesson_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -8011,6 +14107,38 @@ func (ec *executionContext) fieldContext_Query_presence(ctx context.Context, fie
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_publicServices(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_publicServices(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Query().PublicServices(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []labs.PublicService) graphql.Marshaler {
+			return ec.marshalNWebSocketService2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicServiceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_publicServices(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WebSocketService(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8085,6 +14213,328 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _Question_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Question_area(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_area(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Area(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_area(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Question_kind(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_kind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Kind(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.QuestionKind) graphql.Marshaler {
+			return ec.marshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_kind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Question", field, true, false, errors.New("field of type QuestionKind does not have child fields"))
+}
+
+func (ec *executionContext) _Question_prompt(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_prompt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Prompt(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_prompt(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Question_prompt_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Question_choices(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_choices(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Choices(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LessonChoice) graphql.Marshaler {
+			return ec.marshalNChoice2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoiceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_choices(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Choice(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Question_unit(ctx context.Context, field graphql.CollectedField, obj *model.LessonQuestion) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Question_unit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Unit(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Question_unit(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Question",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Question_unit_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_cursor(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionAnswered_at(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionAnswered_lesson(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "QuestionAnswered",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_question(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_question(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Question, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonQuestion) graphql.Marshaler {
+			return ec.marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_question(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "QuestionAnswered",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Question(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _QuestionAnswered_right(ctx context.Context, field graphql.CollectedField, obj *model.QuestionAnswered) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionAnswered_right(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Right(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionAnswered_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _RawAnswer_status(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
@@ -8540,6 +14990,485 @@ func (ec *executionContext) fieldContext_Room_id(_ context.Context, field graphq
 	return graphql.NewScalarFieldContext("Room", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
+func (ec *executionContext) _Source_title(ctx context.Context, field graphql.CollectedField, obj *lessons.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Title, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Source_title(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Source_url(ctx context.Context, field graphql.CollectedField, obj *lessons.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_url(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Source_url(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Step_id(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Step_area(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_area(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Area(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_area(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Step_title(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_title(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Title(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_title(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Step",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Step_title_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Step_hints(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_hints(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Hints(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_hints(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Step",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Step_hints_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Step_browser(ctx context.Context, field graphql.CollectedField, obj *model.LessonStep) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Step_browser(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Browser(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Step_browser(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_step(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepState", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_ticked(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_ticked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ticked, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_ticked(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepState", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _StepState_sentence(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepState_sentence(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Sentence(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepState_sentence(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepState",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_StepState_sentence_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_cursor(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNCursor2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepTicked", field, true, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _StepTicked_at(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepTicked", field, true, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _StepTicked_lesson(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+			return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Lesson(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_step(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+			return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Step(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_because(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_because(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Because(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_because(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_StepTicked_because_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _StepTicked_places(ctx context.Context, field graphql.CollectedField, obj *model.StepTicked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepTicked_places(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Places(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+			return ec.marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepTicked_places(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "StepTicked",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_WirePlace(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _StreamField_name(ctx context.Context, field graphql.CollectedField, obj *bridges.StreamField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -8926,6 +15855,50 @@ func (ec *executionContext) fieldContext_Subscription_bridgeStateChanges(_ conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Subscription_chaosEvents(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_chaosEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().ChaosEvents(ctx, fc.Args["session"].(*string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.ChaosEvent) graphql.Marshaler {
+			return ec.marshalNChaosEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_chaosEvents(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ChaosEvent(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_chaosEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Subscription_gatewayStats(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
 	return graphql.ResolveFieldStream(
 		ctx,
@@ -9008,6 +15981,50 @@ func (ec *executionContext) fieldContext_Subscription_wireEvents(ctx context.Con
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_wireEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_lessonEvents(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_lessonEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().LessonEvents(ctx, fc.Args["session"].(*string), fc.Args["lesson"].(*string), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LessonEvent) graphql.Marshaler {
+			return ec.marshalNLessonEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonEvent(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_lessonEvents(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("FieldContext.Child cannot be called on type INTERFACE")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_lessonEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -9100,6 +16117,165 @@ func (ec *executionContext) fieldContext_Subscription_presenceUpdates(ctx contex
 		return fc, err
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _WebSocketService_name(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_url(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_url(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_url(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_description(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_description(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.WebSocketService().Description(ctx, obj, fc.Args["locale"].(model.Locale))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_description(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "WebSocketService",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_WebSocketService_description_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _WebSocketService_features(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_features(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Features, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
+			return ec.marshalNString2ᚕstringᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_features(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_reliability(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_reliability(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reliability, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v labs.Level) graphql.Marshaler {
+			return ec.marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_reliability(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type ServiceLevel does not have child fields"))
+}
+
+func (ec *executionContext) _WebSocketService_latency(ctx context.Context, field graphql.CollectedField, obj *labs.PublicService) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WebSocketService_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v labs.Level) graphql.Marshaler {
+			return ec.marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WebSocketService_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WebSocketService", field, false, false, errors.New("field of type ServiceLevel does not have child fields"))
 }
 
 func (ec *executionContext) _WireBytes_kept(ctx context.Context, field graphql.CollectedField, obj *model.WireBytes) (ret graphql.Marshaler) {
@@ -10794,6 +17970,75 @@ func (ec *executionContext) fieldContext_WireMessage_problems(_ context.Context,
 	return fc, nil
 }
 
+func (ec *executionContext) _WirePlace_number(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WirePlace_connection(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_connection(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connection, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_connection(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _WirePlace_frame(ctx context.Context, field graphql.CollectedField, obj *model.WirePlace) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_WirePlace_frame(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Frame, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_WirePlace_frame(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("WirePlace", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
 func (ec *executionContext) _WireProblem_rule(ctx context.Context, field graphql.CollectedField, obj *model.WireProblem) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -12345,6 +19590,432 @@ func (ec *executionContext) unmarshalInputAppendRedisStreamInput(ctx context.Con
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputChaosCloseCodeInput(ctx context.Context, obj any) (model.ChaosCloseCodeInput, error) {
+	var it model.ChaosCloseCodeInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "code"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "code":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("code"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Code = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosCorruptionInput(ctx context.Context, obj any) (model.ChaosCorruptionInput, error) {
+	var it model.ChaosCorruptionInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "breakUtf8"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "breakUtf8":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("breakUtf8"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BreakUtf8 = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosCutInput(ctx context.Context, obj any) (model.ChaosCutInput, error) {
+	var it model.ChaosCutInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosDuplicationInput(ctx context.Context, obj any) (model.ChaosDuplicationInput, error) {
+	var it model.ChaosDuplicationInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosHalfOpenInput(ctx context.Context, obj any) (model.ChaosHalfOpenInput, error) {
+	var it model.ChaosHalfOpenInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosInput(ctx context.Context, obj any) (model.ChaosInput, error) {
+	var it model.ChaosInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"direction", "cut", "corruption", "latency", "partition", "duplication", "reordering", "throttling", "halfOpen", "closeCode"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "cut":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("cut"))
+			data, err := ec.unmarshalOChaosCutInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCutInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Cut = data
+		case "corruption":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("corruption"))
+			data, err := ec.unmarshalOChaosCorruptionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCorruptionInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Corruption = data
+		case "latency":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("latency"))
+			data, err := ec.unmarshalOChaosLatencyInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosLatencyInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Latency = data
+		case "partition":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("partition"))
+			data, err := ec.unmarshalOChaosPartitionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosPartitionInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Partition = data
+		case "duplication":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("duplication"))
+			data, err := ec.unmarshalOChaosDuplicationInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosDuplicationInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Duplication = data
+		case "reordering":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reordering"))
+			data, err := ec.unmarshalOChaosReorderingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosReorderingInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reordering = data
+		case "throttling":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("throttling"))
+			data, err := ec.unmarshalOChaosThrottlingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosThrottlingInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Throttling = data
+		case "halfOpen":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("halfOpen"))
+			data, err := ec.unmarshalOChaosHalfOpenInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosHalfOpenInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.HalfOpen = data
+		case "closeCode":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("closeCode"))
+			data, err := ec.unmarshalOChaosCloseCodeInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCloseCodeInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.CloseCode = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosLatencyInput(ctx context.Context, obj any) (model.ChaosLatencyInput, error) {
+	var it model.ChaosLatencyInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "minMs", "maxMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "minMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("minMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MinMs = data
+		case "maxMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("maxMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.MaxMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosPartitionInput(ctx context.Context, obj any) (model.ChaosPartitionInput, error) {
+	var it model.ChaosPartitionInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"durationMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "durationMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("durationMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.DurationMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosReorderingInput(ctx context.Context, obj any) (model.ChaosReorderingInput, error) {
+	var it model.ChaosReorderingInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"rate", "withinMs"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "withinMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("withinMs"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WithinMs = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputChaosThrottlingInput(ctx context.Context, obj any) (model.ChaosThrottlingInput, error) {
+	var it model.ChaosThrottlingInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"bytesPerSecond"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "bytesPerSecond":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("bytesPerSecond"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.BytesPerSecond = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputMockKnobsInput(ctx context.Context, obj any) (model.MockKnobsInput, error) {
 	var it model.MockKnobsInput
 	if obj == nil {
@@ -12879,9 +20550,164 @@ func (ec *executionContext) unmarshalInputStreamFieldInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context, obj any) (model.SubmitAnswerInput, error) {
+	var it model.SubmitAnswerInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["name"]; !present {
+		asMap["name"] = "value"
+	}
+	if _, present := asMap["choices"]; !present {
+		asMap["choices"] = []any{}
+	}
+
+	fieldsInOrder := [...]string{"session", "lesson", "learner", "step", "name", "value", "question", "choices", "number", "hex"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "session":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("session"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Session = data
+		case "lesson":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("lesson"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Lesson = data
+		case "learner":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("learner"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Learner = data
+		case "step":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("step"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Step = data
+		case "name":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("name"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Name = data
+		case "value":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("value"))
+			data, err := ec.unmarshalOJSON2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐJSON(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Value = data
+		case "question":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("question"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Question = data
+		case "choices":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("choices"))
+			data, err := ec.unmarshalNID2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Choices = data
+		case "number":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("number"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Number = data
+		case "hex":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("hex"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Hex = data
+		}
+	}
+	return it, nil
+}
+
 // endregion **************************** input.gotpl *****************************
 
 // region    ************************** interface.gotpl ***************************
+
+func (ec *executionContext) _LessonEvent(ctx context.Context, sel ast.SelectionSet, obj model.LessonEvent) graphql.Marshaler {
+	switch obj := (obj).(type) {
+	case nil:
+		return graphql.Null
+	case model.StepTicked:
+		return ec._StepTicked(ctx, sel, &obj)
+	case *model.StepTicked:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._StepTicked(ctx, sel, obj)
+	case model.QuestionAnswered:
+		return ec._QuestionAnswered(ctx, sel, &obj)
+	case *model.QuestionAnswered:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._QuestionAnswered(ctx, sel, obj)
+	case model.NearMiss:
+		return ec._NearMiss(ctx, sel, &obj)
+	case *model.NearMiss:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._NearMiss(ctx, sel, obj)
+	case model.LessonCompleted:
+		return ec._LessonCompleted(ctx, sel, &obj)
+	case *model.LessonCompleted:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._LessonCompleted(ctx, sel, obj)
+	case model.LabExpiring:
+		return ec._LabExpiring(ctx, sel, &obj)
+	case *model.LabExpiring:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._LabExpiring(ctx, sel, obj)
+	case model.GateReached:
+		return ec._GateReached(ctx, sel, &obj)
+	case *model.GateReached:
+		if obj == nil {
+			return graphql.Null
+		}
+		return ec._GateReached(ctx, sel, obj)
+	default:
+		if typedObj, ok := obj.(graphql.Marshaler); ok {
+			return typedObj
+		} else {
+			panic(fmt.Errorf("unexpected type %T; non-generated variants of LessonEvent must implement graphql.Marshaler", obj))
+		}
+	}
+}
 
 func (ec *executionContext) _WireEvent(ctx context.Context, sel ast.SelectionSet, obj model.WireEvent) graphql.Marshaler {
 	switch obj := (obj).(type) {
@@ -12942,6 +20768,107 @@ func (ec *executionContext) _WireEvent(ctx context.Context, sel ast.SelectionSet
 
 // region    **************************** object.gotpl ****************************
 
+var answerResultImplementors = []string{"AnswerResult"}
+
+func (ec *executionContext) _AnswerResult(ctx context.Context, sel ast.SelectionSet, obj *model.AnswerResult) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, answerResultImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AnswerResult")
+		case "right":
+			out.Values[i] = ec._AnswerResult_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "why":
+			out.Values[i] = ec._AnswerResult_why(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reasons":
+			out.Values[i] = ec._AnswerResult_reasons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "place":
+			out.Values[i] = ec._AnswerResult_place(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var areaImplementors = []string{"Area"}
+
+func (ec *executionContext) _Area(ctx context.Context, sel ast.SelectionSet, obj *model.LessonArea) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, areaImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Area")
+		case "id":
+			out.Values[i] = ec._Area_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Area_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "percent":
+			out.Values[i] = ec._Area_percent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var bridgeImplementors = []string{"Bridge"}
 
 func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, obj *bridges.Named) graphql.Marshaler {
@@ -12971,6 +20898,814 @@ func (ec *executionContext) _Bridge(ctx context.Context, sel ast.SelectionSet, o
 			}
 		case "since":
 			out.Values[i] = ec._Bridge_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosByteImplementors = []string{"ChaosByte"}
+
+func (ec *executionContext) _ChaosByte(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosByte) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosByteImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosByte")
+		case "at":
+			out.Values[i] = ec._ChaosByte_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "from":
+			out.Values[i] = ec._ChaosByte_from(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "to":
+			out.Values[i] = ec._ChaosByte_to(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCloseCodeImplementors = []string{"ChaosCloseCode"}
+
+func (ec *executionContext) _ChaosCloseCode(ctx context.Context, sel ast.SelectionSet, obj *chaos.CloseCode) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCloseCodeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCloseCode")
+		case "rate":
+			out.Values[i] = ec._ChaosCloseCode_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._ChaosCloseCode_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCorruptionImplementors = []string{"ChaosCorruption"}
+
+func (ec *executionContext) _ChaosCorruption(ctx context.Context, sel ast.SelectionSet, obj *chaos.Corruption) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCorruptionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCorruption")
+		case "rate":
+			out.Values[i] = ec._ChaosCorruption_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "breakUtf8":
+			out.Values[i] = ec._ChaosCorruption_breakUtf8(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCountImplementors = []string{"ChaosCount"}
+
+func (ec *executionContext) _ChaosCount(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosCount) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCount")
+		case "fault":
+			out.Values[i] = ec._ChaosCount_fault(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "times":
+			out.Values[i] = ec._ChaosCount_times(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosCutImplementors = []string{"ChaosCut"}
+
+func (ec *executionContext) _ChaosCut(ctx context.Context, sel ast.SelectionSet, obj *chaos.Cut) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosCutImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosCut")
+		case "rate":
+			out.Values[i] = ec._ChaosCut_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosCut_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosCut_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosDuplicationImplementors = []string{"ChaosDuplication"}
+
+func (ec *executionContext) _ChaosDuplication(ctx context.Context, sel ast.SelectionSet, obj *chaos.Duplication) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosDuplicationImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosDuplication")
+		case "rate":
+			out.Values[i] = ec._ChaosDuplication_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosEventImplementors = []string{"ChaosEvent"}
+
+func (ec *executionContext) _ChaosEvent(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosEvent) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosEventImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosEvent")
+		case "cursor":
+			out.Values[i] = ec._ChaosEvent_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "number":
+			out.Values[i] = ec._ChaosEvent_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "run":
+			out.Values[i] = ec._ChaosEvent_run(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._ChaosEvent_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fault":
+			out.Values[i] = ec._ChaosEvent_fault(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._ChaosEvent_connection(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "direction":
+			out.Values[i] = ec._ChaosEvent_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._ChaosEvent_message(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "what":
+			out.Values[i] = ec._ChaosEvent_what(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "delayMs":
+			out.Values[i] = ec._ChaosEvent_delayMs(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "byte":
+			out.Values[i] = ec._ChaosEvent_byte(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosFaultsImplementors = []string{"ChaosFaults"}
+
+func (ec *executionContext) _ChaosFaults(ctx context.Context, sel ast.SelectionSet, obj *chaos.Faults) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosFaultsImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosFaults")
+		case "direction":
+			out.Values[i] = ec._ChaosFaults_direction(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cut":
+			out.Values[i] = ec._ChaosFaults_cut(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "corruption":
+			out.Values[i] = ec._ChaosFaults_corruption(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "latency":
+			out.Values[i] = ec._ChaosFaults_latency(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "partition":
+			out.Values[i] = ec._ChaosFaults_partition(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "duplication":
+			out.Values[i] = ec._ChaosFaults_duplication(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reordering":
+			out.Values[i] = ec._ChaosFaults_reordering(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "throttling":
+			out.Values[i] = ec._ChaosFaults_throttling(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "halfOpen":
+			out.Values[i] = ec._ChaosFaults_halfOpen(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closeCode":
+			out.Values[i] = ec._ChaosFaults_closeCode(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosHalfOpenImplementors = []string{"ChaosHalfOpen"}
+
+func (ec *executionContext) _ChaosHalfOpen(ctx context.Context, sel ast.SelectionSet, obj *chaos.HalfOpen) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosHalfOpenImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosHalfOpen")
+		case "rate":
+			out.Values[i] = ec._ChaosHalfOpen_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosHalfOpen_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosHalfOpen_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosLatencyImplementors = []string{"ChaosLatency"}
+
+func (ec *executionContext) _ChaosLatency(ctx context.Context, sel ast.SelectionSet, obj *chaos.Latency) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosLatencyImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosLatency")
+		case "rate":
+			out.Values[i] = ec._ChaosLatency_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._ChaosLatency_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._ChaosLatency_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosPartitionImplementors = []string{"ChaosPartition"}
+
+func (ec *executionContext) _ChaosPartition(ctx context.Context, sel ast.SelectionSet, obj *chaos.Partition) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosPartitionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosPartition")
+		case "durationMs":
+			out.Values[i] = ec._ChaosPartition_durationMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosReorderingImplementors = []string{"ChaosReordering"}
+
+func (ec *executionContext) _ChaosReordering(ctx context.Context, sel ast.SelectionSet, obj *chaos.Reordering) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosReorderingImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosReordering")
+		case "rate":
+			out.Values[i] = ec._ChaosReordering_rate(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "withinMs":
+			out.Values[i] = ec._ChaosReordering_withinMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosStateImplementors = []string{"ChaosState"}
+
+func (ec *executionContext) _ChaosState(ctx context.Context, sel ast.SelectionSet, obj *model.ChaosState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosState")
+		case "faults":
+			out.Values[i] = ec._ChaosState_faults(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "seed":
+			out.Values[i] = ec._ChaosState_seed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "run":
+			out.Values[i] = ec._ChaosState_run(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._ChaosState_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._ChaosState_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "silentUntil":
+			out.Values[i] = ec._ChaosState_silentUntil(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "counts":
+			out.Values[i] = ec._ChaosState_counts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._ChaosState_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var chaosThrottlingImplementors = []string{"ChaosThrottling"}
+
+func (ec *executionContext) _ChaosThrottling(ctx context.Context, sel ast.SelectionSet, obj *chaos.Throttling) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, chaosThrottlingImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChaosThrottling")
+		case "bytesPerSecond":
+			out.Values[i] = ec._ChaosThrottling_bytesPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var choiceImplementors = []string{"Choice"}
+
+func (ec *executionContext) _Choice(ctx context.Context, sel ast.SelectionSet, obj *model.LessonChoice) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, choiceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Choice")
+		case "id":
+			out.Values[i] = ec._Choice_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "text":
+			out.Values[i] = ec._Choice_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var choiceReasonImplementors = []string{"ChoiceReason"}
+
+func (ec *executionContext) _ChoiceReason(ctx context.Context, sel ast.SelectionSet, obj *model.ChoiceReason) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, choiceReasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ChoiceReason")
+		case "choice":
+			out.Values[i] = ec._ChoiceReason_choice(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "why":
+			out.Values[i] = ec._ChoiceReason_why(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -13058,6 +21793,59 @@ func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj
 	return out
 }
 
+var gateReachedImplementors = []string{"GateReached", "LessonEvent"}
+
+func (ec *executionContext) _GateReached(ctx context.Context, sel ast.SelectionSet, obj *model.GateReached) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, gateReachedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("GateReached")
+		case "cursor":
+			out.Values[i] = ec._GateReached_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._GateReached_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._GateReached_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._GateReached_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var gatewayStatsImplementors = []string{"GatewayStats"}
 
 func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.SelectionSet, obj *model.GatewayStats) graphql.Marshaler {
@@ -13117,6 +21905,59 @@ func (ec *executionContext) _GatewayStats(ctx context.Context, sel ast.Selection
 			}
 		case "goroutines":
 			out.Values[i] = ec._GatewayStats_goroutines(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var labExpiringImplementors = []string{"LabExpiring", "LessonEvent"}
+
+func (ec *executionContext) _LabExpiring(ctx context.Context, sel ast.SelectionSet, obj *model.LabExpiring) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, labExpiringImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LabExpiring")
+		case "cursor":
+			out.Values[i] = ec._LabExpiring_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._LabExpiring_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._LabExpiring_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "expiresAt":
+			out.Values[i] = ec._LabExpiring_expiresAt(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -13234,6 +22075,200 @@ func (ec *executionContext) _LabSession(ctx context.Context, sel ast.SelectionSe
 		case "events":
 			out.Values[i] = ec._LabSession_events(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "steps":
+			out.Values[i] = ec._LabSession_steps(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonImplementors = []string{"Lesson"}
+
+func (ec *executionContext) _Lesson(ctx context.Context, sel ast.SelectionSet, obj *model.Lesson) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Lesson")
+		case "slug":
+			out.Values[i] = ec._Lesson_slug(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "phase":
+			out.Values[i] = ec._Lesson_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "order":
+			out.Values[i] = ec._Lesson_order(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Lesson_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minutes":
+			out.Values[i] = ec._Lesson_minutes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "objectives":
+			out.Values[i] = ec._Lesson_objectives(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "html":
+			out.Values[i] = ec._Lesson_html(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "requires":
+			out.Values[i] = ec._Lesson_requires(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "server":
+			out.Values[i] = ec._Lesson_server(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "steps":
+			out.Values[i] = ec._Lesson_steps(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "questions":
+			out.Values[i] = ec._Lesson_questions(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sources":
+			out.Values[i] = ec._Lesson_sources(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonCompletedImplementors = []string{"LessonCompleted", "LessonEvent"}
+
+func (ec *executionContext) _LessonCompleted(ctx context.Context, sel ast.SelectionSet, obj *model.LessonCompleted) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonCompletedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LessonCompleted")
+		case "cursor":
+			out.Values[i] = ec._LessonCompleted_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._LessonCompleted_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._LessonCompleted_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var lessonConnectionImplementors = []string{"LessonConnection"}
+
+func (ec *executionContext) _LessonConnection(ctx context.Context, sel ast.SelectionSet, obj *model.LessonConnection) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, lessonConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LessonConnection")
+		case "nodes":
+			out.Values[i] = ec._LessonConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "total":
+			out.Values[i] = ec._LessonConnection_total(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "next":
+			out.Values[i] = ec._LessonConnection_next(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		default:
@@ -13924,6 +22959,34 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "configureChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_configureChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startPartition":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_startPartition(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "stopChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_stopChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "replayChaos":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_replayChaos(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "startLab":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_startLab(ctx, field)
@@ -13959,6 +23022,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "submitAnswer":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_submitAnswer(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "setMockScript":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_setMockScript(ctx, field)
@@ -13970,6 +23040,79 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_setMockKnobs(ctx, field)
 			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var nearMissImplementors = []string{"NearMiss", "LessonEvent"}
+
+func (ec *executionContext) _NearMiss(ctx context.Context, sel ast.SelectionSet, obj *model.NearMiss) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, nearMissImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("NearMiss")
+		case "cursor":
+			out.Values[i] = ec._NearMiss_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._NearMiss_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._NearMiss_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "step":
+			out.Values[i] = ec._NearMiss_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "saw":
+			out.Values[i] = ec._NearMiss_saw(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "wanted":
+			out.Values[i] = ec._NearMiss_wanted(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentence":
+			out.Values[i] = ec._NearMiss_sentence(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "places":
+			out.Values[i] = ec._NearMiss_places(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -14024,6 +23167,59 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 		case "endCursor":
 			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var phaseImplementors = []string{"Phase"}
+
+func (ec *executionContext) _Phase(ctx context.Context, sel ast.SelectionSet, obj *model.LessonPhase) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, phaseImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Phase")
+		case "number":
+			out.Values[i] = ec._Phase_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Phase_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lessons":
+			out.Values[i] = ec._Phase_lessons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "areas":
+			out.Values[i] = ec._Phase_areas(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -14290,6 +23486,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "chaos":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_chaos(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "demos":
 			field := field
 
@@ -14344,6 +23562,72 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 					}
 				}()
 				res = ec._Query_labSession(ctx, field)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "phases":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_phases(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "lessons":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_lessons(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "lesson":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_lesson(ctx, field)
 				if res == graphql.RequiredNull {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -14444,6 +23728,28 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "publicServices":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_publicServices(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -14457,6 +23763,127 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			})
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var questionImplementors = []string{"Question"}
+
+func (ec *executionContext) _Question(ctx context.Context, sel ast.SelectionSet, obj *model.LessonQuestion) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, questionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Question")
+		case "id":
+			out.Values[i] = ec._Question_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "area":
+			out.Values[i] = ec._Question_area(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "kind":
+			out.Values[i] = ec._Question_kind(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "prompt":
+			out.Values[i] = ec._Question_prompt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "choices":
+			out.Values[i] = ec._Question_choices(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unit":
+			out.Values[i] = ec._Question_unit(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var questionAnsweredImplementors = []string{"QuestionAnswered", "LessonEvent"}
+
+func (ec *executionContext) _QuestionAnswered(ctx context.Context, sel ast.SelectionSet, obj *model.QuestionAnswered) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, questionAnsweredImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("QuestionAnswered")
+		case "cursor":
+			out.Values[i] = ec._QuestionAnswered_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._QuestionAnswered_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._QuestionAnswered_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "question":
+			out.Values[i] = ec._QuestionAnswered_question(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "right":
+			out.Values[i] = ec._QuestionAnswered_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -14734,6 +24161,218 @@ func (ec *executionContext) _Room(ctx context.Context, sel ast.SelectionSet, obj
 	return out
 }
 
+var sourceImplementors = []string{"Source"}
+
+func (ec *executionContext) _Source(ctx context.Context, sel ast.SelectionSet, obj *lessons.Source) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sourceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Source")
+		case "title":
+			out.Values[i] = ec._Source_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "url":
+			out.Values[i] = ec._Source_url(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepImplementors = []string{"Step"}
+
+func (ec *executionContext) _Step(ctx context.Context, sel ast.SelectionSet, obj *model.LessonStep) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Step")
+		case "id":
+			out.Values[i] = ec._Step_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "area":
+			out.Values[i] = ec._Step_area(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "title":
+			out.Values[i] = ec._Step_title(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "hints":
+			out.Values[i] = ec._Step_hints(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "browser":
+			out.Values[i] = ec._Step_browser(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepStateImplementors = []string{"StepState"}
+
+func (ec *executionContext) _StepState(ctx context.Context, sel ast.SelectionSet, obj *model.StepState) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepStateImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StepState")
+		case "step":
+			out.Values[i] = ec._StepState_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ticked":
+			out.Values[i] = ec._StepState_ticked(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentence":
+			out.Values[i] = ec._StepState_sentence(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepTickedImplementors = []string{"StepTicked", "LessonEvent"}
+
+func (ec *executionContext) _StepTicked(ctx context.Context, sel ast.SelectionSet, obj *model.StepTicked) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepTickedImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StepTicked")
+		case "cursor":
+			out.Values[i] = ec._StepTicked_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._StepTicked_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lesson":
+			out.Values[i] = ec._StepTicked_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "step":
+			out.Values[i] = ec._StepTicked_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "because":
+			out.Values[i] = ec._StepTicked_because(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "places":
+			out.Values[i] = ec._StepTicked_places(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var streamFieldImplementors = []string{"StreamField"}
 
 func (ec *executionContext) _StreamField(ctx context.Context, sel ast.SelectionSet, obj *bridges.StreamField) graphql.Marshaler {
@@ -14806,10 +24445,14 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_redisPatternMessages(ctx, fields[0])
 	case "bridgeStateChanges":
 		return ec._Subscription_bridgeStateChanges(ctx, fields[0])
+	case "chaosEvents":
+		return ec._Subscription_chaosEvents(ctx, fields[0])
 	case "gatewayStats":
 		return ec._Subscription_gatewayStats(ctx, fields[0])
 	case "wireEvents":
 		return ec._Subscription_wireEvents(ctx, fields[0])
+	case "lessonEvents":
+		return ec._Subscription_lessonEvents(ctx, fields[0])
 	case "messageUpdates":
 		return ec._Subscription_messageUpdates(ctx, fields[0])
 	case "presenceUpdates":
@@ -14817,6 +24460,102 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}
+}
+
+var webSocketServiceImplementors = []string{"WebSocketService"}
+
+func (ec *executionContext) _WebSocketService(ctx context.Context, sel ast.SelectionSet, obj *labs.PublicService) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, webSocketServiceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WebSocketService")
+		case "name":
+			out.Values[i] = ec._WebSocketService_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "url":
+			out.Values[i] = ec._WebSocketService_url(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "description":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._WebSocketService_description(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "features":
+			out.Values[i] = ec._WebSocketService_features(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "reliability":
+			out.Values[i] = ec._WebSocketService_reliability(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "latency":
+			out.Values[i] = ec._WebSocketService_latency(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
 }
 
 var wireBytesImplementors = []string{"WireBytes"}
@@ -15494,6 +25233,54 @@ func (ec *executionContext) _WireMessage(ctx context.Context, sel ast.SelectionS
 	return out
 }
 
+var wirePlaceImplementors = []string{"WirePlace"}
+
+func (ec *executionContext) _WirePlace(ctx context.Context, sel ast.SelectionSet, obj *model.WirePlace) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, wirePlaceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("WirePlace")
+		case "number":
+			out.Values[i] = ec._WirePlace_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connection":
+			out.Values[i] = ec._WirePlace_connection(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "frame":
+			out.Values[i] = ec._WirePlace_frame(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var wireProblemImplementors = []string{"WireProblem"}
 
 func (ec *executionContext) _WireProblem(ctx context.Context, sel ast.SelectionSet, obj *model.WireProblem) graphql.Marshaler {
@@ -16080,9 +25867,33 @@ func (ec *executionContext) ___Type(ctx context.Context, sel ast.SelectionSet, o
 
 // region    ***************************** type.gotpl *****************************
 
+func (ec *executionContext) marshalNAnswerResult2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAnswerResult(ctx context.Context, sel ast.SelectionSet, v model.AnswerResult) graphql.Marshaler {
+	return ec._AnswerResult(ctx, sel, &v)
+}
+
 func (ec *executionContext) unmarshalNAppendRedisStreamInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐAppendRedisStreamInput(ctx context.Context, v any) (model.AppendRedisStreamInput, error) {
 	res, err := ec.unmarshalInputAppendRedisStreamInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNArea2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonArea(ctx context.Context, sel ast.SelectionSet, v model.LessonArea) graphql.Marshaler {
+	return ec._Area(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNArea2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonAreaᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonArea) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNArea2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonArea(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNBoolean2bool(ctx context.Context, v any) (bool, error) {
@@ -16176,6 +25987,191 @@ var (
 		bridges.Connected:  "CONNECTED",
 	}
 )
+
+func (ec *executionContext) marshalNChaosCloseCode2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCloseCode(ctx context.Context, sel ast.SelectionSet, v chaos.CloseCode) graphql.Marshaler {
+	return ec._ChaosCloseCode(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCorruption2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCorruption(ctx context.Context, sel ast.SelectionSet, v chaos.Corruption) graphql.Marshaler {
+	return ec._ChaosCorruption(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCount(ctx context.Context, sel ast.SelectionSet, v model.ChaosCount) graphql.Marshaler {
+	return ec._ChaosCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCountᚄ(ctx context.Context, sel ast.SelectionSet, v []model.ChaosCount) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChaosCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNChaosCut2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐCut(ctx context.Context, sel ast.SelectionSet, v chaos.Cut) graphql.Marshaler {
+	return ec._ChaosCut(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, v any) (chaos.Towards, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, sel ast.SelectionSet, v chaos.Towards) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[string]chaos.Towards{
+		"TO_CLIENT": chaos.ToClient,
+		"TO_SERVER": chaos.ToServer,
+		"BOTH":      chaos.Both,
+	}
+	marshalNChaosDirection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[chaos.Towards]string{
+		chaos.ToClient: "TO_CLIENT",
+		chaos.ToServer: "TO_SERVER",
+		chaos.Both:     "BOTH",
+	}
+)
+
+func (ec *executionContext) marshalNChaosDuplication2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐDuplication(ctx context.Context, sel ast.SelectionSet, v chaos.Duplication) graphql.Marshaler {
+	return ec._ChaosDuplication(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosEvent(ctx context.Context, sel ast.SelectionSet, v model.ChaosEvent) graphql.Marshaler {
+	return ec._ChaosEvent(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx context.Context, v any) (chaos.Name, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName(ctx context.Context, sel ast.SelectionSet, v chaos.Name) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName = map[string]chaos.Name{
+		"CUT":         chaos.NameCut,
+		"CORRUPTION":  chaos.NameCorruption,
+		"LATENCY":     chaos.NameLatency,
+		"PARTITION":   chaos.NamePartition,
+		"DUPLICATION": chaos.NameDuplication,
+		"REORDERING":  chaos.NameReordering,
+		"THROTTLING":  chaos.NameThrottling,
+		"HALF_OPEN":   chaos.NameHalfOpen,
+		"CLOSE_CODE":  chaos.NameCloseCode,
+	}
+	marshalNChaosFault2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐName = map[chaos.Name]string{
+		chaos.NameCut:         "CUT",
+		chaos.NameCorruption:  "CORRUPTION",
+		chaos.NameLatency:     "LATENCY",
+		chaos.NamePartition:   "PARTITION",
+		chaos.NameDuplication: "DUPLICATION",
+		chaos.NameReordering:  "REORDERING",
+		chaos.NameThrottling:  "THROTTLING",
+		chaos.NameHalfOpen:    "HALF_OPEN",
+		chaos.NameCloseCode:   "CLOSE_CODE",
+	}
+)
+
+func (ec *executionContext) marshalNChaosFaults2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐFaults(ctx context.Context, sel ast.SelectionSet, v chaos.Faults) graphql.Marshaler {
+	return ec._ChaosFaults(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosHalfOpen2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐHalfOpen(ctx context.Context, sel ast.SelectionSet, v chaos.HalfOpen) graphql.Marshaler {
+	return ec._ChaosHalfOpen(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNChaosInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosInput(ctx context.Context, v any) (model.ChaosInput, error) {
+	res, err := ec.unmarshalInputChaosInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNChaosLatency2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐLatency(ctx context.Context, sel ast.SelectionSet, v chaos.Latency) graphql.Marshaler {
+	return ec._ChaosLatency(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosPartition2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐPartition(ctx context.Context, sel ast.SelectionSet, v chaos.Partition) graphql.Marshaler {
+	return ec._ChaosPartition(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosReordering2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐReordering(ctx context.Context, sel ast.SelectionSet, v chaos.Reordering) graphql.Marshaler {
+	return ec._ChaosReordering(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosState(ctx context.Context, sel ast.SelectionSet, v model.ChaosState) graphql.Marshaler {
+	return ec._ChaosState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChaosThrottling2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐThrottling(ctx context.Context, sel ast.SelectionSet, v chaos.Throttling) graphql.Marshaler {
+	return ec._ChaosThrottling(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChoice2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoice(ctx context.Context, sel ast.SelectionSet, v model.LessonChoice) graphql.Marshaler {
+	return ec._Choice(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChoice2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoiceᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonChoice) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChoice2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonChoice(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNChoiceReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReason(ctx context.Context, sel ast.SelectionSet, v model.ChoiceReason) graphql.Marshaler {
+	return ec._ChoiceReason(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNChoiceReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []model.ChoiceReason) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNChoiceReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChoiceReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
 
 func (ec *executionContext) unmarshalNCursor2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
@@ -16275,6 +26271,35 @@ func (ec *executionContext) marshalNID2string(ctx context.Context, sel ast.Selec
 	return res
 }
 
+func (ec *executionContext) unmarshalNID2ᚕstringᚄ(ctx context.Context, v any) ([]string, error) {
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]string, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNID2string(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalNID2ᚕstringᚄ(ctx context.Context, sel ast.SelectionSet, v []string) graphql.Marshaler {
+	ret := make(graphql.Array, len(v))
+	for i := range v {
+		ret[i] = ec.marshalNID2string(ctx, sel, v[i])
+	}
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNInt2int(ctx context.Context, v any) (int, error) {
 	res, err := graphql.UnmarshalInt(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -16313,6 +26338,40 @@ func (ec *executionContext) marshalNLabServer2ᚕgithubᚗcomᚋsluiceᚑgateway
 
 func (ec *executionContext) marshalNLabSession2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLabSession(ctx context.Context, sel ast.SelectionSet, v model.LabSession) graphql.Marshaler {
 	return ec._LabSession(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx context.Context, sel ast.SelectionSet, v model.Lesson) graphql.Marshaler {
+	return ec._Lesson(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLesson2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonᚄ(ctx context.Context, sel ast.SelectionSet, v []model.Lesson) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNLesson2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNLessonConnection2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonConnection(ctx context.Context, sel ast.SelectionSet, v model.LessonConnection) graphql.Marshaler {
+	return ec._LessonConnection(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLessonEvent2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonEvent(ctx context.Context, sel ast.SelectionSet, v model.LessonEvent) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._LessonEvent(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (model.Locale, error) {
@@ -16534,6 +26593,26 @@ func (ec *executionContext) marshalNPayloadEncoding2githubᚗcomᚋsluiceᚑgate
 	return v
 }
 
+func (ec *executionContext) marshalNPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhase(ctx context.Context, sel ast.SelectionSet, v model.LessonPhase) graphql.Marshaler {
+	return ec._Phase(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNPhase2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhaseᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonPhase) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonPhase(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNPresenceChange2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChange(ctx context.Context, sel ast.SelectionSet, v presence.Change) graphql.Marshaler {
 	return ec._PresenceChange(ctx, sel, &v)
 }
@@ -16614,6 +26693,36 @@ var (
 	}
 )
 
+func (ec *executionContext) marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx context.Context, sel ast.SelectionSet, v model.LessonQuestion) graphql.Marshaler {
+	return ec._Question(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNQuestion2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestionᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonQuestion) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNQuestion2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonQuestion(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx context.Context, v any) (model.QuestionKind, error) {
+	var res model.QuestionKind
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx context.Context, sel ast.SelectionSet, v model.QuestionKind) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx context.Context, sel ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
 	return ec._RawAnswer(ctx, sel, &v)
 }
@@ -16682,6 +26791,96 @@ func (ec *executionContext) unmarshalNSendRawFramesInput2githubᚗcomᚋsluice�
 func (ec *executionContext) unmarshalNSendRawRequestInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSendRawRequestInput(ctx context.Context, v any) (model.SendRawRequestInput, error) {
 	res, err := ec.unmarshalInputSendRawRequestInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx context.Context, v any) (labs.Level, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel(ctx context.Context, sel ast.SelectionSet, v labs.Level) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel = map[string]labs.Level{
+		"LOW":    labs.Low,
+		"MEDIUM": labs.Medium,
+		"HIGH":   labs.High,
+	}
+	marshalNServiceLevel2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐLevel = map[labs.Level]string{
+		labs.Low:    "LOW",
+		labs.Medium: "MEDIUM",
+		labs.High:   "HIGH",
+	}
+)
+
+func (ec *executionContext) marshalNSource2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSource(ctx context.Context, sel ast.SelectionSet, v lessons.Source) graphql.Marshaler {
+	return ec._Source(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNSource2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSourceᚄ(ctx context.Context, sel ast.SelectionSet, v []lessons.Source) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSource2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐSource(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx context.Context, sel ast.SelectionSet, v model.LessonStep) graphql.Marshaler {
+	return ec._Step(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStep2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStepᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LessonStep) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNStepState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepState(ctx context.Context, sel ast.SelectionSet, v model.StepState) graphql.Marshaler {
+	return ec._StepState(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStepState2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepStateᚄ(ctx context.Context, sel ast.SelectionSet, v []model.StepState) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStepState2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepState(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNStreamField2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋbridgesᚐStreamField(ctx context.Context, sel ast.SelectionSet, v bridges.StreamField) graphql.Marshaler {
@@ -16758,6 +26957,31 @@ func (ec *executionContext) marshalNString2ᚕstringᚄ(ctx context.Context, sel
 	for i := range v {
 		ret[i] = ec.marshalNString2string(ctx, sel, v[i])
 	}
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) unmarshalNSubmitAnswerInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐSubmitAnswerInput(ctx context.Context, v any) (model.SubmitAnswerInput, error) {
+	res, err := ec.unmarshalInputSubmitAnswerInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNWebSocketService2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicService(ctx context.Context, sel ast.SelectionSet, v labs.PublicService) graphql.Marshaler {
+	return ec._WebSocketService(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWebSocketService2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicServiceᚄ(ctx context.Context, sel ast.SelectionSet, v []labs.PublicService) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWebSocketService2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚐPublicService(ctx, sel, v[i])
+	})
 
 	for _, e := range ret {
 		if e == graphql.Null {
@@ -16909,6 +27133,26 @@ func (ec *executionContext) marshalNWireMQTT2ᚕgithubᚗcomᚋsluiceᚑgateway�
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNWireMQTT2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWireMQTT(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNWirePlace2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlace(ctx context.Context, sel ast.SelectionSet, v model.WirePlace) graphql.Marshaler {
+	return ec._WirePlace(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNWirePlace2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlaceᚄ(ctx context.Context, sel ast.SelectionSet, v []model.WirePlace) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNWirePlace2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐWirePlace(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -17140,6 +27384,117 @@ func (ec *executionContext) marshalOBoolean2ᚖbool(ctx context.Context, sel ast
 	return res
 }
 
+func (ec *executionContext) marshalOChaosByte2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosByte(ctx context.Context, sel ast.SelectionSet, v *model.ChaosByte) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ChaosByte(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOChaosCloseCodeInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCloseCodeInput(ctx context.Context, v any) (*model.ChaosCloseCodeInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCloseCodeInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosCorruptionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCorruptionInput(ctx context.Context, v any) (*model.ChaosCorruptionInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCorruptionInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosCutInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosCutInput(ctx context.Context, v any) (*model.ChaosCutInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosCutInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, v any) (*chaos.Towards, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[tmp]
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards(ctx context.Context, sel ast.SelectionSet, v *chaos.Towards) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards[*v])
+	return res
+}
+
+var (
+	unmarshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[string]chaos.Towards{
+		"TO_CLIENT": chaos.ToClient,
+		"TO_SERVER": chaos.ToServer,
+		"BOTH":      chaos.Both,
+	}
+	marshalOChaosDirection2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋchaosᚐTowards = map[chaos.Towards]string{
+		chaos.ToClient: "TO_CLIENT",
+		chaos.ToServer: "TO_SERVER",
+		chaos.Both:     "BOTH",
+	}
+)
+
+func (ec *executionContext) unmarshalOChaosDuplicationInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosDuplicationInput(ctx context.Context, v any) (*model.ChaosDuplicationInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosDuplicationInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosHalfOpenInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosHalfOpenInput(ctx context.Context, v any) (*model.ChaosHalfOpenInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosHalfOpenInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosLatencyInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosLatencyInput(ctx context.Context, v any) (*model.ChaosLatencyInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosLatencyInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosPartitionInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosPartitionInput(ctx context.Context, v any) (*model.ChaosPartitionInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosPartitionInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosReorderingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosReorderingInput(ctx context.Context, v any) (*model.ChaosReorderingInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosReorderingInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOChaosThrottlingInput2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐChaosThrottlingInput(ctx context.Context, v any) (*model.ChaosThrottlingInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputChaosThrottlingInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalOCursor2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {
 		return nil, nil
@@ -17155,6 +27510,24 @@ func (ec *executionContext) marshalOCursor2ᚖstring(ctx context.Context, sel as
 	_ = sel
 	_ = ctx
 	res := graphql.MarshalString(*v)
+	return res
+}
+
+func (ec *executionContext) unmarshalODateTime2ᚖtimeᚐTime(ctx context.Context, v any) (*time.Time, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := model.UnmarshalDateTime(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalODateTime2ᚖtimeᚐTime(ctx context.Context, sel ast.SelectionSet, v *time.Time) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := model.MarshalDateTime(*v)
 	return res
 }
 
@@ -17234,6 +27607,29 @@ func (ec *executionContext) marshalOLabSession2ᚖgithubᚗcomᚋsluiceᚑgatewa
 		return graphql.Null
 	}
 	return ec._LabSession(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOLesson2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLesson(ctx context.Context, sel ast.SelectionSet, v *model.Lesson) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Lesson(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (*model.Locale, error) {
+	if v == nil {
+		return nil, nil
+	}
+	var res = new(model.Locale)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, sel ast.SelectionSet, v *model.Locale) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalOMockOverflow2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋmockᚐOverflow(ctx context.Context, v any) (*mock.Overflow, error) {

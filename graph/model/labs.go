@@ -4,6 +4,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs/sessions"
+	"github.com/sluice-gateway/sluice/lessons"
 )
 
 // LabSession is a lab session as its owner is told of it.
@@ -11,6 +12,9 @@ type LabSession struct {
 	*sessions.Session
 	// Base is how the client reached the gateway: ws://host:port.
 	Base string
+	// Verdicts says how far its exercise is.
+	Verdicts func() []lessons.Verdict
+	Locale   Locale
 	// Seal makes the cursor of an event's number.
 	Seal func(number uint64) string
 }
@@ -29,6 +33,15 @@ func (s LabSession) Servers() []LabServer {
 	list := make([]LabServer, len(names))
 	for i, name := range names {
 		list[i] = LabServer{Name: name, URL: s.Base + sessions.Path + s.ID + "/" + name}
+	}
+	return list
+}
+
+// Steps says how far its exercise is.
+func (s LabSession) Steps() []StepState {
+	list := []StepState{}
+	for _, v := range s.Verdicts() {
+		list = append(list, NewStepState(v, s.Locale))
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/chaos"
 	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
@@ -20,6 +21,140 @@ type AppendRedisStreamInput struct {
 	Stream string `json:"stream"`
 	// 1 to 64 fields. Else `FIELDS_INVALID`.
 	Fields []bridges.StreamField `json:"fields"`
+}
+
+// A byte that was made another.
+type ChaosByte struct {
+	// Where in the message's payload, from 0.
+	At int `json:"at"`
+	// What it was, 0 to 255.
+	From int `json:"from"`
+	// What it became.
+	To int `json:"to"`
+}
+
+// Close frames with another code.
+type ChaosCloseCodeInput struct {
+	// Share of the Close frames, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// Which code: 0 to 65,535.
+	Code *int `json:"code,omitempty"`
+}
+
+// Bytes that are changed.
+type ChaosCorruptionInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// Whether text stops being UTF-8.
+	BreakUtf8 *bool `json:"breakUtf8,omitempty"`
+}
+
+// How often a fault has happened.
+type ChaosCount struct {
+	// Which.
+	Fault chaos.Name `json:"fault"`
+	// How often.
+	Times int `json:"times"`
+}
+
+// Resets.
+type ChaosCutInput struct {
+	// Share of the connections, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The earliest, in milliseconds: 0 to 600,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The latest: minMs to 600,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Messages that are sent twice.
+type ChaosDuplicationInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+}
+
+// Servers that vanish unnoticed.
+type ChaosHalfOpenInput struct {
+	// Share of the connections, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The earliest, in milliseconds: 0 to 600,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The latest: minMs to 600,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Settings to change. What is left out stays.
+type ChaosInput struct {
+	// Whose messages corruption, latency, duplication, reordering, throttling and close codes act on.
+	Direction *chaos.Towards `json:"direction,omitempty"`
+	// TCP is reset, without a Close frame.
+	Cut *ChaosCutInput `json:"cut,omitempty"`
+	// Exactly one byte of a message becomes another.
+	Corruption *ChaosCorruptionInput `json:"corruption,omitempty"`
+	// A message is held, and what is behind it waits.
+	Latency *ChaosLatencyInput `json:"latency,omitempty"`
+	// Silence both ways, when it is started.
+	Partition *ChaosPartitionInput `json:"partition,omitempty"`
+	// A message is sent twice.
+	Duplication *ChaosDuplicationInput `json:"duplication,omitempty"`
+	// A message lets the next one go first.
+	Reordering *ChaosReorderingInput `json:"reordering,omitempty"`
+	// Bytes pass slowly.
+	Throttling *ChaosThrottlingInput `json:"throttling,omitempty"`
+	// The server's side is reset; the client's stays.
+	HalfOpen *ChaosHalfOpenInput `json:"halfOpen,omitempty"`
+	// A Close frame carries another code.
+	CloseCode *ChaosCloseCodeInput `json:"closeCode,omitempty"`
+}
+
+// Delays.
+type ChaosLatencyInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// The shortest, in milliseconds: 0 to 10,000.
+	MinMs *int `json:"minMs,omitempty"`
+	// The longest: minMs to 10,000.
+	MaxMs *int `json:"maxMs,omitempty"`
+}
+
+// Silence.
+type ChaosPartitionInput struct {
+	// In milliseconds: 1 to 60,000.
+	DurationMs *int `json:"durationMs,omitempty"`
+}
+
+// Messages that change places.
+type ChaosReorderingInput struct {
+	// Share of the messages, 0 to 1.
+	Rate *float64 `json:"rate,omitempty"`
+	// For how long one waits for the next, in milliseconds: 1 to 10,000.
+	WithinMs *int `json:"withinMs,omitempty"`
+}
+
+// How a chaos server is set up, and how it stands.
+type ChaosState struct {
+	// The settings.
+	Faults chaos.Faults `json:"faults"`
+	// What the faults are drawn from: the same seed and the same messages have the same faults.
+	Seed int `json:"seed"`
+	// How often the draws have begun: 1, and one more with each `replayChaos`.
+	Run int `json:"run"`
+	// How many connections were numbered in this run.
+	Connections int `json:"connections"`
+	// How many are open.
+	Open int `json:"open"`
+	// When the present partition ends; null: there is none.
+	SilentUntil *time.Time `json:"silentUntil,omitempty"`
+	// How often each fault has happened, since the server began.
+	Counts []ChaosCount `json:"counts"`
+	// The cursor of the newest event, for `chaosEvents(after:)`: it goes on behind all that has happened.
+	Cursor string `json:"cursor"`
+}
+
+// A slow line.
+type ChaosThrottlingInput struct {
+	// 1 to 1,000,000,000; 0: as fast as it goes.
+	BytesPerSecond *int `json:"bytesPerSecond,omitempty"`
 }
 
 // What the gateway has to do. Counters begin at its start.
@@ -237,6 +372,30 @@ type SendRawRequestInput struct {
 	WaitMs int `json:"waitMs"`
 }
 
+// An answer.
+type SubmitAnswerInput struct {
+	// As `startLab` gave it. A step needs it; a question does without, if `lesson` is given.
+	Session *string `json:"session,omitempty"`
+	// The lesson of a question, by its slug.
+	Lesson *string `json:"lesson,omitempty"`
+	// The token of a learner, whose progress a question without a session is to count for.
+	Learner *string `json:"learner,omitempty"`
+	// The step that asks.
+	Step *string `json:"step,omitempty"`
+	// Which of the step's answers.
+	Name string `json:"name"`
+	// What the step asks for.
+	Value JSON `json:"value,omitempty"`
+	// The question that is answered.
+	Question *string `json:"question,omitempty"`
+	// Of single one, of multi all that are right, of order all from first to last.
+	Choices []string `json:"choices"`
+	// Of a number.
+	Number *float64 `json:"number,omitempty"`
+	// Of hex. Spaces, capitals and 0x do not matter.
+	Hex *string `json:"hex,omitempty"`
+}
+
 // Streams of events. Each operation selects exactly one of these fields. A stream
 // runs until the client completes it, unless its description says when it ends.
 type Subscription struct {
@@ -262,6 +421,16 @@ type WireHeader struct {
 	Name string `json:"name"`
 	// What stood behind the colon.
 	Value string `json:"value"`
+}
+
+// A place on the wire.
+type WirePlace struct {
+	// The number of the event in `wireEvents`.
+	Number int `json:"number"`
+	// The connection.
+	Connection int `json:"connection"`
+	// The frame within it, both directions counted together, from 1; null: it is no frame.
+	Frame *int `json:"frame,omitempty"`
 }
 
 // Something that is wrong.
@@ -506,6 +675,73 @@ func (e *PayloadEncoding) UnmarshalJSON(b []byte) error {
 }
 
 func (e PayloadEncoding) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// How a question is answered.
+type QuestionKind string
+
+const (
+	// One choice.
+	QuestionKindSingle QuestionKind = "SINGLE"
+	// All choices that are right.
+	QuestionKindMulti QuestionKind = "MULTI"
+	// A number.
+	QuestionKindNumber QuestionKind = "NUMBER"
+	// All choices, first to last.
+	QuestionKindOrder QuestionKind = "ORDER"
+	// Bytes in hexadecimal.
+	QuestionKindHex QuestionKind = "HEX"
+)
+
+var AllQuestionKind = []QuestionKind{
+	QuestionKindSingle,
+	QuestionKindMulti,
+	QuestionKindNumber,
+	QuestionKindOrder,
+	QuestionKindHex,
+}
+
+func (e QuestionKind) IsValid() bool {
+	switch e {
+	case QuestionKindSingle, QuestionKindMulti, QuestionKindNumber, QuestionKindOrder, QuestionKindHex:
+		return true
+	}
+	return false
+}
+
+func (e QuestionKind) String() string {
+	return string(e)
+}
+
+func (e *QuestionKind) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = QuestionKind(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid QuestionKind", str)
+	}
+	return nil
+}
+
+func (e QuestionKind) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *QuestionKind) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e QuestionKind) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

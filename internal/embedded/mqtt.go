@@ -4,19 +4,20 @@
 package embedded
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/sluice-gateway/sluice/bridges"
 )
 
 // MQTTConfig is what an embedded MQTT broker needs. Zero fields take the
@@ -29,9 +30,15 @@ type MQTTConfig struct {
 	Logger *slog.Logger
 }
 
-// MQTT is a broker for MQTT 3.1, 3.1.1 and 5. Everyone may read and publish,
-// except that topics which begin with '$' are the broker's own: they can be
-// read, not written.
+// MQTT is a broker for MQTT 3.1, 3.1.1 and 5. Who comes over the listener may read
+// and publish everything, except that topics which begin with '$' are the broker's
+// own: they can be read, not written. A guest of ServeConn may do what its rules
+// say. For everyone, topics of a lab session match only filters that name it (see
+// bridges.MatchMQTT).
+//
+// A publication that is not allowed is acknowledged and goes nowhere: before MQTT
+// 5 a broker cannot refuse one but by closing the connection (MQTT 3.1.1, section
+// 3.3.5), and Mosquitto does not either. MQTT 5 has a reason code for it.
 type MQTT struct {
 	server *mqtt.Server
 	addr   string
@@ -51,7 +58,11 @@ func StartMQTT(cfg MQTTConfig) (*MQTT, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded: mqtt: %w", err)
 	}
-	server := mqtt.New(&mqtt.Options{Logger: slog.New(warnings{cfg.Logger.Handler()})})
+	capabilities := mqtt.NewDefaultServerCapabilities()
+	capabilities.MaximumPacketSize = maxPacket
+	capabilities.MaximumSessionExpiryInterval = uint32(sessionLife / time.Second)
+	capabilities.TopicAliasMaximum = 0 // a publication names its topic, and the rules see it
+	server := mqtt.New(&mqtt.Options{Logger: slog.New(warnings{cfg.Logger.Handler()}), Capabilities: capabilities})
 	conns := &connections{Listener: ln, open: make(map[*trackedConn]bool)}
 	conns.settled = sync.NewCond(&conns.mu)
 	if err := server.AddHook(&access{conns: conns}, nil); err != nil {
@@ -74,6 +85,12 @@ func StartMQTT(cfg MQTTConfig) (*MQTT, error) {
 	}, nil
 }
 
+const (
+	maxPacket   = 1 << 20          // a length is believed up to here, and room made for it
+	connectWait = 10 * time.Second // for CONNECT; then the client's keep alive counts
+	sessionLife = time.Hour        // of a session whose client is away
+)
+
 // listenerID names our one listener. Close disconnects the clients of a
 // listener, so those of ServeConn are counted among its own.
 const listenerID = "tcp"
@@ -84,10 +101,43 @@ func (m *MQTT) Addr() string { return m.addr }
 // URL is where MQTT clients find the broker.
 func (m *MQTT) URL() string { return "mqtt://" + m.addr }
 
-// ServeConn serves a connection that came another way than over the listener,
-// such as MQTT over WebSocket. It returns when the client has left.
-func (m *MQTT) ServeConn(conn net.Conn) error {
-	tracked := m.conns.track(conn)
+// Guest is a client that comes another way than over the listener, such as MQTT
+// over WebSocket. Zero fields take the defaults in brackets.
+type Guest struct {
+	// Rules say what it may read and publish [what everyone may].
+	Rules Rules
+	// Prefix is put before its client id, so that guests of one prefix can take
+	// over each other's sessions and nobody else's [none].
+	Prefix string
+	// Refused counts refusals [nobody].
+	Refused func(code string)
+}
+
+func (g Guest) mayRead(filter string) bool {
+	return g.Rules == nil || g.count(g.Rules.CheckRead(filter))
+}
+
+func (g Guest) mayPublish(topic string) bool {
+	return g.Rules == nil || g.count(g.Rules.CheckPublish(topic))
+}
+
+// count counts a refusal; true: it is none.
+func (g Guest) count(refusal error) bool {
+	if refusal != nil && g.Refused != nil {
+		g.Refused(bridges.CodeTopicForbidden)
+	}
+	return refusal == nil
+}
+
+// Rules say what a client may do. An error is a refusal.
+type Rules interface {
+	CheckRead(filter string) error
+	CheckPublish(topic string) error
+}
+
+// ServeConn serves a guest. It returns when the guest has left.
+func (m *MQTT) ServeConn(conn net.Conn, guest Guest) error {
+	tracked := m.conns.track(conn, guest)
 	if tracked == nil {
 		return net.ErrClosed
 	}
@@ -120,21 +170,22 @@ func (c *connections) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t := c.track(conn); t != nil {
+		if t := c.track(conn, Guest{}); t != nil {
 			return t, nil
 		}
 	}
 }
 
 // track takes a connection in; nil: it was closed, because the broker is closing.
-func (c *connections) track(conn net.Conn) net.Conn {
-	t := &trackedConn{Conn: conn, of: c}
+func (c *connections) track(conn net.Conn, guest Guest) net.Conn {
+	t := &trackedConn{Conn: conn, of: c, guest: guest}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		conn.Close()
 		return nil
 	}
+	_ = conn.SetReadDeadline(time.Now().Add(connectWait))
 	c.open[t] = false
 	return t
 }
@@ -169,9 +220,34 @@ func (c *connections) settle() {
 	}
 }
 
+// trackedConn is a connection and what its client may do.
 type trackedConn struct {
 	net.Conn
-	of *connections
+	of    *connections
+	guest Guest
+
+	oddKeepAlive bool // in seconds; set before it counts
+
+	mu    sync.Mutex
+	asked map[string]bool // filters of the SUBSCRIBE under way, and whether they may be read
+}
+
+// SetDeadline implements net.Conn. mochi takes one and a half times the keep
+// alive in whole seconds (MQTT 3.1.1, section 3.1.2.10).
+func (t *trackedConn) SetDeadline(at time.Time) error {
+	if t.oddKeepAlive && !at.IsZero() {
+		at = at.Add(time.Second / 2)
+	}
+	return t.Conn.SetDeadline(at)
+}
+
+// Write implements net.Conn. mochi says DISCONNECT to clients older than MQTT 5,
+// too, for whom only they may say that.
+func (t *trackedConn) Write(b []byte) (int, error) {
+	if len(b) == 2 && b[0] == packets.Disconnect<<4 && b[1] == 0 {
+		return len(b), nil
+	}
+	return t.Conn.Write(b)
 }
 
 func (t *trackedConn) Close() error {
@@ -196,30 +272,6 @@ func listen(addr string) (net.Listener, error) {
 		return ln, nil
 	}
 	return nil, err
-}
-
-// access is the broker's rule: all is allowed but publishing to '$' topics.
-// Without any rule of this kind mochi refuses everyone.
-type access struct {
-	mqtt.HookBase
-	conns *connections
-}
-
-func (*access) ID() string { return "access" }
-
-func (*access) Provides(b byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished}, b) >= 0
-}
-
-func (*access) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
-
-// OnSessionEstablished is no rule: it is how mochi says that it knows a client.
-func (a *access) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
-	a.conns.established(cl.Net.Conn)
-}
-
-func (*access) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return !write || !strings.HasPrefix(topic, "$")
 }
 
 // warnings passes on what is worth a line: mochi says much at lower levels.

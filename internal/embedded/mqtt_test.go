@@ -104,7 +104,7 @@ func TestMQTTServesOtherConnections(t *testing.T) {
 	broker := startMQTT(t, embedded.MQTTConfig{})
 	ours, theirs := net.Pipe()
 	served := make(chan error, 1)
-	go func() { served <- broker.ServeConn(theirs) }()
+	go func() { served <- broker.ServeConn(theirs, embedded.Guest{}) }()
 	o := paho.NewClientOptions().AddBroker("tcp://pipe")
 	o.CustomOpenConnectionFn = func(*url.URL, paho.ClientOptions) (net.Conn, error) { return ours, nil }
 	piped := client(t, o)
@@ -149,10 +149,13 @@ func TestMQTTLogHoldsNoPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := client(t, paho.NewClientOptions().AddBroker(broker.URL()))
-	// Refusing a publication of QoS 1 is an error, and mochi logs the packet.
-	c.Publish("$own/topic", 1, false, "secret").WaitTimeout(10 * time.Second)
+	// Publishing to a wildcard breaks the protocol, and mochi logs the packet.
+	c.Publish("topic/#", 1, false, "secret").WaitTimeout(10 * time.Second)
 	if err := broker.Close(); err != nil { // waits for the clients, so for the log too
 		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "error processing packet") {
+		t.Errorf("the log does not tell of the packet:\n%s", &log)
 	}
 	if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "115 101 99 114 101 116") {
 		t.Errorf("the log holds a payload:\n%s", &log)

@@ -32,7 +32,7 @@ type Server struct {
 	events   *Events
 	settings atomic.Pointer[settings]
 	serve    http.Handler
-	leave    func(context.Context) error // tells the clients of what serves to go, and waits
+	door     *labs.Door // of what serves; nil: it has none
 
 	mu      sync.Mutex
 	run     run
@@ -60,10 +60,9 @@ type settings struct {
 // bytes. It begins with the faults of Default.
 func New(cfg Config) *Server {
 	s := newServer(cfg)
-	door := labs.NewDoor(cfg.Door)
-	s.leave = door.Shutdown
+	s.door = labs.NewDoor(cfg.Door)
 	s.serve = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		door.Serve(w, r, labs.Options{Wrap: s.wrap}, echo)
+		s.door.Serve(w, r, labs.Options{Wrap: s.wrap}, echo)
 	})
 	return s
 }
@@ -239,9 +238,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.set(s.settings.Load().Faults, time.Time{})
 	s.mu.Unlock()
-	err := s.leave(ctx)
+	var err error
+	if s.door != nil {
+		err = s.door.Shutdown(ctx)
+	}
 	s.mu.Lock()
 	s.stopped = true
+	for _, l := range s.open() {
+		l.goAway()
+	}
 	s.mu.Unlock()
 	gone := make(chan struct{})
 	go func() {

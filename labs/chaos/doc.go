@@ -11,8 +11,8 @@
 // once for each message, from a generator made of the seed, the connection's
 // number, the direction, the fault and n alone. So the same seed and the same
 // traffic have the same faults, and the rate of one fault says nothing about
-// what another does. A message of more than [HeldBytes] passes as its bytes come;
-// faults that need it whole leave it alone.
+// what another does. A message of more than half of [HeldBytes] passes as its
+// bytes come; faults that need it whole leave it alone.
 //
 // A connection has a goroutine that reads and one that writes for each
 // direction, and one that watches; all end with it, and [Server.Shutdown] waits

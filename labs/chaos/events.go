@@ -17,8 +17,9 @@ type Event struct {
 	Connection uint64 `json:"connection,omitempty"`
 	// Direction is that of the message; both: it concerns the connection.
 	Direction Towards `json:"direction"`
-	// Message is its number in the connection and direction, from 1; 0: it
-	// concerns a control frame, or what follows the messages so far.
+	// Message is its number in the connection and direction, from 1; of a
+	// connection's end that of the last message to the client. 0: it concerns a
+	// control frame, or there was no message yet.
 	Message uint64      `json:"message,omitempty"`
 	What    string      `json:"what"` // was done, in words
 	DelayMs int64       `json:"delayMs,omitempty"`

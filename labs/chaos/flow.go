@@ -33,6 +33,7 @@ type flow struct {
 	message *unit  // that has begun and has not ended
 	yielded bool   // the last message lets the next one go first
 	unit    *unit  // that the present frame belongs to
+	begun   *item  // a header, to be written with what of its payload came along
 	chunk   [16 << 10]byte
 
 	// Of the goroutine that writes.
@@ -89,7 +90,7 @@ func (f *flow) read() {
 			return
 		}
 		if err != nil {
-			if f.release() && f.pass(nil, f.partial, false) {
+			if f.release() && f.pass(f.partial) {
 				f.queue.put(item{end: err}, f.line.done)
 			}
 			return
@@ -115,6 +116,10 @@ func (f *flow) take(chunk []byte) bool {
 		}
 	}
 	f.partial = append(f.partial, chunk[at:]...)
+	if it := f.begun; it != nil {
+		f.begun = nil
+		return f.queue.put(*it, f.line.done)
+	}
 	return true
 }
 
@@ -125,15 +130,15 @@ func (f *flow) open(chunk []byte) (rest []byte, ok bool) {
 	end := bytes.Index(f.head, []byte("\r\n\r\n")) + 4
 	if end < 4 {
 		f.head = f.head[len(f.head)-min(3, len(f.head)):]
-		return nil, f.pass(nil, chunk, false)
+		return nil, f.pass(chunk)
 	}
 	f.opening, f.head = false, nil
-	return chunk[end-before:], f.pass(nil, chunk[:end-before], false)
+	return chunk[end-before:], f.pass(chunk[:end-before])
 }
 
 // pass puts bytes of no unit into the queue.
-func (f *flow) pass(u *unit, raw []byte, frameEnds bool) bool {
-	return len(raw) == 0 || f.queue.put(item{unit: u, raw: bytes.Clone(raw), frameEnds: frameEnds}, f.line.done)
+func (f *flow) pass(raw []byte) bool {
+	return len(raw) == 0 || f.queue.put(item{raw: bytes.Clone(raw)}, f.line.done)
 }
 
 // part takes one part of a frame.
@@ -167,7 +172,16 @@ func (f *flow) part(p wire.Part, raw []byte) bool {
 		}
 		return true
 	}
-	return f.queue.put(item{unit: u, raw: raw, first: begins, last: last, frameEnds: p.Last}, f.line.done)
+	it := item{unit: u, raw: raw, first: begins, last: last, frameEnds: p.Last}
+	if p.First && !p.Last {
+		f.begun = &it
+		return true
+	}
+	if f.begun != nil {
+		it.raw, it.first = slices.Concat(f.begun.raw, raw), f.begun.first
+		f.begun = nil
+	}
+	return f.queue.put(it, f.line.done)
 }
 
 // begin makes the unit of a frame that continues none, and draws for it.
@@ -300,7 +314,17 @@ func (f *flow) write() {
 		leaving = nil // its client is told, and tells the server itself
 	}
 	for {
-		s, now := f.line.server.settings.Load(), time.Now()
+		s, now, leave := f.line.server.settings.Load(), time.Now(), leaving
+		if f.inFrame {
+			leave = nil
+		}
+		select {
+		case <-leave:
+			_ = f.put(wire.NewClose(1012, "The server is restarting").Append(nil))
+			f.mute, leaving = true, nil
+			continue
+		default:
+		}
 		if f.aside != nil && (s.Reordering.Rate == 0 || !now.Before(f.asideUntil)) {
 			f.goes()
 			continue
@@ -322,31 +346,15 @@ func (f *flow) write() {
 			}
 			more = nil
 		}
-		leave := leaving
-		if f.inFrame {
-			leave = nil
-		}
-		switch f.sleep(wake, s, leave, more) {
-		case over:
+		if !f.sleep(wake, s, leave, more) {
 			return
-		case toLeave:
-			_ = f.put(wire.NewClose(1012, "The server is restarting").Append(nil))
-			f.mute, leaving = true, nil
 		}
 	}
 }
 
-// wakened is what ended a sleep.
-type wakened uint8
-
-const (
-	due     wakened = iota // or there is something new to look at
-	toLeave                // the client is to be told
-	over                   // the line
-)
-
-// sleep waits until a time (zero: for none), other settings, or one of the signals.
-func (f *flow) sleep(until time.Time, s *settings, leave, more <-chan struct{}) wakened {
+// sleep waits until a time (zero: for none), other settings, or one of the
+// signals; false: the line is over.
+func (f *flow) sleep(until time.Time, s *settings, leave, more <-chan struct{}) bool {
 	var timer <-chan time.Time
 	if !until.IsZero() {
 		t := time.NewTimer(time.Until(until))
@@ -356,13 +364,12 @@ func (f *flow) sleep(until time.Time, s *settings, leave, more <-chan struct{}) 
 	select {
 	case <-timer:
 	case <-s.changed:
-	case <-more:
 	case <-leave:
-		return toLeave
+	case <-more:
 	case <-f.line.done:
-		return over
+		return false
 	}
-	return due
+	return true
 }
 
 // when says when an item may go.
@@ -433,13 +440,13 @@ func (f *flow) put(raw []byte) error {
 		n := len(raw)
 		switch {
 		case time.Now().Before(s.silentUntil):
-			if f.sleep(s.silentUntil, s, nil, nil) == over {
+			if !f.sleep(s.silentUntil, s, nil, nil) {
 				return net.ErrClosed
 			}
 			continue
 		case f.slow(s):
 			n = min(n, s.Throttling.step())
-			if f.sleep(time.Now().Add(s.Throttling.takes(uint64(n))), s, nil, nil) == over {
+			if !f.sleep(time.Now().Add(s.Throttling.takes(uint64(n))), s, nil, nil) {
 				return net.ErrClosed
 			}
 			if s != f.line.server.settings.Load() {

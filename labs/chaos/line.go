@@ -105,6 +105,10 @@ func (l *line) watch() {
 			l.end(true)
 			return
 		case <-leaving:
+			if l.abandoned.Load() { // there is nobody to tell
+				l.end(true)
+				return
+			}
 			leaving, limit = nil, time.After(drainTime)
 		case <-toServer:
 			toServer = nil

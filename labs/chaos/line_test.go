@@ -45,7 +45,6 @@ func onLine(t *testing.T, seed int64, f *Faults, play func(t *testing.T, s *Serv
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(Config{Seed: seed})
 		configure(t, s, f)
-		s.leave = func(context.Context) error { return nil }
 		play(t, s)
 		over, stop := context.WithCancel(context.Background())
 		stop()
@@ -619,6 +618,20 @@ func TestHalfOpenLeavesTheClientAlone(t *testing.T) {
 		if got := whats(s); got != "halfOpen 1 both 1: half-open after 2s" {
 			t.Errorf("told %s", got)
 		}
+	})
+}
+
+func TestShutdownDoesNotWaitForHalfConnections(t *testing.T) {
+	onLine(t, 1, calm(func(f *Faults) { f.HalfOpen = HalfOpen{Rate: 1, MinMs: 1000, MaxMs: 1000} }), func(t *testing.T, s *Server) {
+		client, server := connect(t, s)
+		_, done := hear(client, wire.ToClient)
+		time.Sleep(2 * time.Second)
+		_ = server.Close()
+		begun := time.Now()
+		if err := s.Shutdown(t.Context()); err != nil || time.Since(begun) > 0 {
+			t.Errorf("took %v, %v", time.Since(begun), err)
+		}
+		<-done
 	})
 }
 

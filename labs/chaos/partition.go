@@ -10,11 +10,12 @@ type Partition struct {
 	DurationMs int `json:"durationMs" yaml:"durationMs"` // when none is said; 1 to 60,000
 }
 
-const maxPartition = time.Minute
+// MaxPartitionMs is the longest that a partition may be.
+const MaxPartitionMs = 60_000
 
 func (p Partition) name() Name { return NamePartition }
 func (p Partition) check() error {
-	return checkMs(p.name(), "durationMs", p.DurationMs, 1, maxPartition)
+	return checkMs(p.name(), "durationMs", p.DurationMs, 1, MaxPartitionMs*time.Millisecond)
 }
 
 func milliseconds(n int) time.Duration { return time.Duration(n) * time.Millisecond }

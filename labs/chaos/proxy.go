@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
@@ -59,15 +58,6 @@ func NewProxy(cfg Config, upstream string) (*Server, error) {
 		}
 		proxy.ServeHTTP(wire.WrapConn(w, s.wrap), r)
 	})
-	s.leave = func(context.Context) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.stopped = true
-		for _, l := range s.open() {
-			l.goAway()
-		}
-		return nil
-	}
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -298,9 +299,15 @@ func TestACutOfTheProxyEndsTheUpstreamToo(t *testing.T) {
 	if code := closedWith(t, conn); code != wire.Abnormal {
 		t.Errorf("closed with %d", code)
 	}
+	allGone(t, s)
+}
+
+// allGone waits until a server has no connection.
+func allGone(t *testing.T, s *Server) {
+	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); s.State().Open > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the upstream's connection is still open")
+			t.Fatal("a connection is still open")
 		}
 	}
 }
@@ -391,5 +398,115 @@ func TestAPatchChangesWhatItNamesAndNothingElse(t *testing.T) {
 	got, err := Default().Merge(map[string]any{"direction": "both", "latency": map[string]any{"maxMs": 300}, "cut": map[string]any{"rate": 0, "minMs": nil}})
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestEachFaultOnRealSockets(t *testing.T) {
+	// hello says one thing and says how long the answer took.
+	hello := func(t *testing.T, conn *websocket.Conn, word string) time.Duration {
+		t.Helper()
+		begun := time.Now()
+		say(t, conn, word)
+		if got := next(t, conn); got != word {
+			t.Fatalf("said %q, heard %q", word, got)
+		}
+		return time.Since(begun)
+	}
+	silent := func(t *testing.T, conn *websocket.Conn, d time.Duration) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(d))
+		if _, message, err := conn.ReadMessage(); err == nil || !os.IsTimeout(err) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("heard %q, %v: want silence", message, err)
+		}
+	}
+	tests := map[string]struct {
+		faults func(*Faults)
+		play   func(t *testing.T, s *Server, address string, conn *websocket.Conn)
+	}{
+		"latency": {
+			func(f *Faults) { f.Latency = Latency{Rate: 1, MinMs: 200, MaxMs: 200} },
+			func(t *testing.T, _ *Server, _ string, conn *websocket.Conn) {
+				if took := hello(t, conn, "x"); took < 200*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+			},
+		},
+		"partition": {
+			func(*Faults) {},
+			func(t *testing.T, s *Server, address string, conn *websocket.Conn) {
+				if _, err := s.StartPartition(300 * time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+				say(t, conn, "lost")
+				silent(t, conn, 200*time.Millisecond)
+				again, _ := dial(t, address, nil) // its handshake waits for the end
+				hello(t, again, "after")
+				if got := s.Events().Counts()[NamePartition]; got != 2 {
+					t.Errorf("told %s", whats(s))
+				}
+			},
+		},
+		"throttling": {
+			func(f *Faults) { f.Throttling.BytesPerSecond = 1000 },
+			func(t *testing.T, _ *Server, _ string, conn *websocket.Conn) {
+				if took := hello(t, conn, strings.Repeat("x", 298)); took < 290*time.Millisecond || took > 3*time.Second {
+					t.Errorf("302 bytes at 1,000 a second took %v", took)
+				}
+			},
+		},
+		"reordering": {
+			func(f *Faults) { f.Reordering = Reordering{Rate: 1, WithinMs: 5000} },
+			func(t *testing.T, _ *Server, _ string, conn *websocket.Conn) {
+				say(t, conn, "1", "2")
+				if a, b := next(t, conn), next(t, conn); a != "2" || b != "1" {
+					t.Errorf("heard %s, %s", a, b)
+				}
+			},
+		},
+		"half-open": {
+			func(f *Faults) { f.HalfOpen = HalfOpen{Rate: 1, MinMs: 100, MaxMs: 100} },
+			func(t *testing.T, s *Server, _ string, conn *websocket.Conn) {
+				hello(t, conn, "x")
+				for deadline := time.Now().Add(5 * time.Second); s.Events().Last() == 0; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatal("nothing happened")
+					}
+				}
+				say(t, conn, "anybody there?")
+				silent(t, conn, 200*time.Millisecond)
+				say(t, conn, "hello?")
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, address := startEcho(t, calm(test.faults))
+			conn, _ := dial(t, address, nil)
+			test.play(t, s, address, conn)
+			conn.Close()
+		})
+	}
+}
+
+func TestATapBelowSeesWhatTheFaultsDid(t *testing.T) {
+	s := New(Config{Seed: 1})
+	configure(t, s, calm(func(f *Faults) { f.Duplication.Rate, f.Cut = 1, Cut{Rate: 1, MinMs: 200, MaxMs: 200} }))
+	transcript := wire.NewTranscript(wire.Bounds{})
+	web := httptest.NewServer(transcript.Tap(s))
+	defer web.Close()
+	conn, _ := dial(t, web.Listener.Addr().String(), nil)
+	say(t, conn, "x")
+	if code := closedWith(t, conn); code != wire.Abnormal {
+		t.Errorf("closed with %d", code)
+	}
+	allGone(t, s)
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	events := make([]wire.Event, 20)
+	n, _ := transcript.After(0, events)
+	last := events[n-1]
+	if frames := transcript.Counts().Frames; frames != [2]uint64{1, 2} || last.End == nil || last.End.By != wire.Server || last.End.How != wire.RST {
+		t.Errorf("frames %v, the last event %+v", frames, last)
 	}
 }

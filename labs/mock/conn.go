@@ -292,10 +292,10 @@ func (c *conn) act(do *run, a *action) {
 	case a.Send != nil:
 		c.send(s, a.Send)
 	case a.Echo:
-		if m := s.message; m.kind == wire.Binary {
-			c.enqueue(1, m.data, func() error { return c.socket.Write(websocket.BinaryMessage, m.data) })
-		} else {
+		if m := s.message; m.kind == wire.Text {
 			c.sendText(m.data)
+		} else { // the payload of a ping need not be text
+			c.enqueue(1, m.data, func() error { return c.socket.Write(websocket.BinaryMessage, m.data) })
 		}
 	case a.Error != nil:
 		reason(a.Error)

@@ -50,6 +50,8 @@ func TestExpressions(t *testing.T) {
 		{text, "connection + received + sent + round", "10"},
 		{text, "path + ' ' + subprotocol + ' ' + kind", "/chat chat.v1 text"},
 		{text, "'it\\'s'", "it's"},
+		{text, `"a\tb\nc\\"`, "a\tb\nc\\"},
+		{text, "not '' and not 0 and not null and not false and not not list and not not 'a'", "true"},
 		{text, "0.1 + 0.2", "0.30000000000000004"},
 		{text, "1000000 * 1000000 * 1000000 * 1000", "1e+21"},
 		{bytes, "u8(1) + u16(2) + u32(0)", "66567"},

@@ -2,6 +2,7 @@ package mock
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"strings"
@@ -96,15 +97,12 @@ func TestKnobsHaveBounds(t *testing.T) {
 	}
 }
 
-// flood sends 100 messages of 256 KiB a second: more than the system's buffers
-// hold of a client that does not read.
+// flood sends more than the system's buffers hold of a client that does not read.
 const flood = `
-vars: { end: "" }
 rules:
   - on: connect
     do:
-      - repeat: { times: 80, every: 10ms, do: [ { send: { binary: [ { u32: "{{round}}" }, { zeros: 262144 } ] } } ] }
-      - send: end
+      - repeat: { every: 10ms, do: [ { send: { binary: [ { u32: "{{round}}" }, { zeros: 262144 } ] } } ] }
 `
 
 func TestWhoReadsTooSlowlyIsCutOrMissesMessages(t *testing.T) {
@@ -112,7 +110,7 @@ func TestWhoReadsTooSlowlyIsCutOrMissesMessages(t *testing.T) {
 		r := start(t, flood)
 		r.turn(KnobChange{BufferBytes: ptr(512 << 10)})
 		c := r.dial("/")
-		r.await(func(Verdict) bool { return r.Status().Open == 0 })
+		r.await(func(Verdict) bool { return r.Status().Opened == 1 && r.Status().Open == 0 })
 		for c.next() != "lost" { // what was on its way still comes
 			continue
 		}
@@ -122,20 +120,16 @@ func TestWhoReadsTooSlowlyIsCutOrMissesMessages(t *testing.T) {
 		r.turn(KnobChange{BufferBytes: ptr(512 << 10), Overflow: ptr(Drop)})
 		c := r.dial("/")
 		r.await(func(Verdict) bool { return r.Status().Dropped > 3 })
-		got := 0
-		for n := 0; n < 78; { // to the last ones, which come in time again
+		for last := uint32(0); ; {
 			_, data, err := c.ReadMessage()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got++; len(data) > 4 {
-				n = int(data[3])
-			} else {
-				break
+			round := binary.BigEndian.Uint32(data)
+			if round > last+1 {
+				break // it missed some, and goes on
 			}
-		}
-		if got >= 80 {
-			t.Errorf("%d messages came", got)
+			last = round
 		}
 	})
 }

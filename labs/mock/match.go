@@ -100,7 +100,10 @@ func (m *message) String() string {
 	case m.kind == wire.Close && m.code == wire.NoStatus:
 		return "an empty Close frame"
 	case m.kind == wire.Close:
-		return strings.TrimSpace(fmt.Sprintf("close %d %s", m.code, excerpt(string(m.data))))
+		if len(m.data) == 0 {
+			return fmt.Sprintf("close %d", m.code)
+		}
+		return fmt.Sprintf("close %d %s", m.code, excerpt(m.data))
 	case m.kind == wire.Binary:
 		shown := m.data[:min(len(m.data), 16)]
 		text := fmt.Sprintf("binary, %d bytes: % x", len(m.data), shown)
@@ -109,20 +112,20 @@ func (m *message) String() string {
 		}
 		return text
 	}
-	return fmt.Sprintf("%v %s", m.kind, excerpt(string(m.data)))
+	return fmt.Sprintf("%v %s", m.kind, excerpt(m.data))
 }
 
 // excerpt shortens a text for people.
-func excerpt(s string) string {
+func excerpt(text []byte) string {
 	const most = 100
-	if len(s) <= most {
-		return strconv.Quote(s)
+	if len(text) <= most {
+		return strconv.Quote(string(text))
 	}
 	end := most
-	for end > 0 && !utf8.RuneStart(s[end]) {
+	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return fmt.Sprintf("%q… (%d bytes)", s[:end], len(s))
+	return fmt.Sprintf("%q… (%d bytes)", text[:end], len(text))
 }
 
 // fits reports whether a message is what is described.

@@ -102,7 +102,7 @@ const plainRequests = 4
 func (one *Session) enter(upgrade bool) (leave func(), refusal string) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	count, limit := &one.open, one.of.cfg.Connections
+	count, limit := &one.open, one.connections
 	if !upgrade {
 		count, limit = &one.plain, limit*plainRequests
 	}

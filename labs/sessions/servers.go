@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/labs/course"
 	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
+	"github.com/sluice-gateway/sluice/labs/mqttws"
 )
 
 // Env is what one set of practice servers is made of. Its owner is a lab session,
@@ -25,6 +27,9 @@ type Env struct {
 	// Vars are values that scripts may use [none].
 	Vars map[string]string
 	Load bool // whether there is a load server
+	// MQTT serves a connection of MQTT over WebSocket (see mqttws.Config); nil:
+	// there is no such server.
+	MQTT func(context.Context, net.Conn) error
 }
 
 // Servers is one set of practice servers. What is set up in one set, and what is
@@ -36,6 +41,7 @@ type Servers struct {
 	Chaos   *chaos.Server
 	Load    *load.Server // nil: there is none
 	Course  *course.Servers
+	MQTT    *mqttws.Server // nil: there is none
 
 	mux   *http.ServeMux
 	names []string
@@ -59,6 +65,9 @@ func NewServers(env Env) *Servers {
 	s.Deflate = add(s, labs.NewEcho(echo), "deflate")
 	s.Mock = add(s, mock.New(mock.Config{Door: env.Door, Vars: env.Vars}), "mock")
 	s.Chaos = add(s, chaos.New(chaos.Config{Door: env.Door}), "chaos")
+	if env.MQTT != nil {
+		s.MQTT = add(s, mqttws.New(mqttws.Config{Door: env.Door, Connect: env.MQTT}), "mqtt")
+	}
 	lessons := course.New(course.Config{EchoConfig: labs.EchoConfig{DoorConfig: env.Door}, Scripts: env.Scripts, Vars: env.Vars})
 	paths := lessons.Paths()
 	for i := range paths {

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"maps"
 	draws "math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -54,6 +55,8 @@ type Config struct {
 	Sessions    int             // at once [500]
 	PerAddress  int             // of one client; loopback is exempt [20]
 	Bounds      wire.Bounds     // of a transcript [4,000 events, 1 MiB, 128 KiB a message]
+	// MQTT makes Env.MQTT for a session, by its public name [none].
+	MQTT func(publicName string) func(context.Context, net.Conn) error
 	// Doors are handlers of others under a session's path, such as "graphql".
 	// They find the session by From.
 	Doors map[string]http.Handler
@@ -91,6 +94,9 @@ func New(cfg Config) *Sessions {
 	cfg.PerAddress = cmp.Or(cfg.PerAddress, 20)
 	cfg.Door.MessageBytes = cmp.Or(cfg.Door.MessageBytes, 128<<10)
 	cfg.Bounds.Events = cmp.Or(cfg.Bounds.Events, 4000)
+	if cfg.MQTT == nil {
+		cfg.MQTT = func(string) func(context.Context, net.Conn) error { return nil }
+	}
 	if cfg.Cursor == nil {
 		cfg.Cursor = func(*Session, live.Position) string { return "" }
 	}
@@ -125,26 +131,38 @@ type Session struct {
 	limiter *rate.Limiter
 	handler http.Handler
 
+	connections int // that may be open at once
+
 	mu    sync.Mutex
 	used  time.Time
 	open  int // WebSockets
 	plain int // other requests under way
 }
 
-// Start makes a session for a client. lesson may be empty.
-func (s *Sessions) Start(lesson string, client netip.Addr) (*Session, error) {
-	id := rand.Text()
+// Want is what a session is asked for.
+type Want struct {
+	Lesson string // slug; empty: none in particular
+	Client netip.Addr
+	// Connections and Rate are what the lesson needs, where that is more than
+	// every session has.
+	Connections, Rate int
+}
+
+// Start makes a session.
+func (s *Sessions) Start(w Want) (*Session, error) {
+	id, client := rand.Text(), w.Client
+	connections, perSecond := max(w.Connections, s.cfg.Connections), max(w.Rate, s.cfg.Rate)
 	now := time.Now()
 	one := &Session{
-		ID: id, Name: publicName(id), Lesson: lesson, Nonce: word(), Started: now, used: now, of: s, address: client,
-		Transcript: wire.NewTranscript(s.cfg.Bounds), limiter: rate.NewLimiter(rate.Limit(s.cfg.Rate), s.cfg.Rate),
+		ID: id, Name: PublicName(id), Lesson: w.Lesson, Nonce: word(), Started: now, used: now, of: s, address: client,
+		Transcript: wire.NewTranscript(s.cfg.Bounds), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: connections,
 	}
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
 	one.Vars = course.Vars(draws.Uint64())                      //nolint:gosec // exercises, not secrets
 	one.Vars["nonce"] = one.Nonce
-	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load})
+	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load, MQTT: s.cfg.MQTT(one.Name)})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +188,9 @@ func (s *Sessions) count(client netip.Addr) (n int) {
 	return n
 }
 
-// publicName is a hash, from which the id cannot be had.
-func publicName(id string) string {
+// PublicName is what topics, channels and logs call a session: a hash, from which
+// the id cannot be had.
+func PublicName(id string) string {
 	sum := sha256.Sum256([]byte("sluice lab\x00" + id))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
@@ -318,7 +337,7 @@ func (one *Session) allow() (refusal string) {
 	if one.limiter.Allow() {
 		return ""
 	}
-	return fmt.Sprintf("lab-rate: more than %d messages a second in this lab session", one.of.cfg.Rate)
+	return fmt.Sprintf("lab-rate: more than %d messages a second in this lab session", one.limiter.Burst())
 }
 
 func size(e wire.Event) int {
@@ -329,4 +348,13 @@ func size(e wire.Event) int {
 		return len(e.Message.Data) + 100
 	}
 	return 1000
+}
+
+// Facts are what the session's servers know from the beginning.
+func (one *Session) Facts() map[string]any {
+	facts := make(map[string]any, len(one.Vars))
+	for name, value := range one.Vars {
+		facts[name] = value
+	}
+	return facts
 }

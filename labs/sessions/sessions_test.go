@@ -39,7 +39,7 @@ func open(t *testing.T, cfg sessions.Config) *gateway {
 
 func (g *gateway) start(t *testing.T) *sessions.Session {
 	t.Helper()
-	one, err := g.Start("", loopback)
+	one, err := g.Start(sessions.Want{Client: loopback})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestLimitsOfASession(t *testing.T) {
 			from netip.Addr
 			code string
 		}{{remote, ""}, {remote, sessions.CodeTooMany}, {loopback, ""}, {loopback, sessions.CodeTooMany}} {
-			if _, err := g.Start("", want.from); codeOf(err) != want.code {
+			if _, err := g.Start(sessions.Want{Client: want.from}); codeOf(err) != want.code {
 				t.Errorf("%d: %v, want %q", i, err, want.code)
 			}
 		}
@@ -283,7 +283,7 @@ func TestASessionEndsWhenItIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sessions.New(sessions.Config{Life: time.Minute})
 		defer s.Close()
-		one, err := s.Start("", loopback)
+		one, err := s.Start(sessions.Want{Client: loopback})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -361,7 +361,7 @@ func TestCloseEndsEverySession(t *testing.T) {
 		t.Errorf("its socket ended with %v", err)
 	}
 	g.Close()
-	if _, err := g.Start("", loopback); codeOf(err) != "SHUTTING_DOWN" {
+	if _, err := g.Start(sessions.Want{Client: loopback}); codeOf(err) != "SHUTTING_DOWN" {
 		t.Errorf("a session after the end: %v", err)
 	}
 }

@@ -54,14 +54,15 @@ var (
 
 // comeBack makes the source of an operation that begins at a cursor. Its results
 // are for others, too, so the context holds no viewer.
-func (t *Transport) comeBack(exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, cursor string, to receiver, work *sync.WaitGroup) source {
+func (t *Transport) comeBack(ctx context.Context, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, cursor string, to receiver, work *sync.WaitGroup) source {
 	c := &catchUp{t: t, to: to}
 	to.pace(true)
 	if !t.cfg.Unshared {
-		c.group = t.groups.visit(t, exec, opCtx, shared)
+		c.group = t.groups.visit(ctx, t, exec, opCtx, shared)
 		c.past = c.group.at()
 	}
-	x := newExecution(context.Background(), t, exec, shared.ownerless(opCtx, cursor), c)
+	_, sharedCtx := t.cfg.Scope(ctx)
+	x := newExecution(sharedCtx, t, exec, shared.ownerless(opCtx, cursor), c)
 	c.x, x.back = x, c
 	x.cursors.Store(to.wants().Cursor)
 	work.Go(x.open)

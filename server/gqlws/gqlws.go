@@ -94,6 +94,12 @@ type Config struct {
 	// [everybody joins].
 	Join func(ctx context.Context, opCtx *graphql.OperationContext) (leave func(), err error)
 
+	// Scope names those subscribers of a field marked @shared that may share an
+	// execution, because they may see the same, and returns its context, with what
+	// they have in common and no end of its own. ctx is the one of the subscriber
+	// [all share, in an empty context].
+	Scope func(ctx context.Context) (name string, shared context.Context)
+
 	// Admit takes a place for a socket before the upgrade; release gives it back
 	// once the socket is gone. A refusal is the sentence that goes with a 503
 	// [always admits].
@@ -136,6 +142,9 @@ func (c Config) withDefaults() Config {
 		c.Init = func(ctx context.Context, _ json.RawMessage) (context.Context, map[string]any, error) {
 			return ctx, nil, nil
 		}
+	}
+	if c.Scope == nil {
+		c.Scope = func(context.Context) (string, context.Context) { return "", context.Background() }
 	}
 	if c.Admit == nil {
 		c.Admit = func(*http.Request) (func(), string) { return func() {}, "" }

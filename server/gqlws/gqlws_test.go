@@ -767,3 +767,39 @@ func TestOperationsPerSecond(t *testing.T) {
 		}
 	}
 }
+
+// TestScopesShareNothing: what one subscriber may see, another of the same
+// document may not.
+func TestScopesShareNothing(t *testing.T) {
+	if unshared {
+		t.Skip("this run shares nothing")
+	}
+	type key struct{}
+	g := start(t, Config{
+		Init: func(ctx context.Context, payload json.RawMessage) (context.Context, map[string]any, error) {
+			return context.WithValue(ctx, key{}, string(payload)), nil, nil
+		},
+		Scope: func(ctx context.Context) (string, context.Context) {
+			scope, _ := ctx.Value(key{}).(string)
+			return scope, context.Background()
+		},
+	})
+	for _, scope := range []string{"1", "2", "2", "2"} {
+		c := g.dial(t, TransportWS)
+		c.send(`{"type":"connection_init","payload":{"scope":` + scope + `}}`)
+		c.want(`{"type":"connection_ack"}`)
+		c.words("of "+scope, "a")
+	}
+	eventually(t, "four subscribers", func() bool {
+		g.transport.groups.mu.Lock()
+		defer g.transport.groups.mu.Unlock()
+		members := make(map[string]int)
+		for key, group := range g.transport.groups.open {
+			group.mu.Lock()
+			members[key.scope] += len(group.members)
+			group.mu.Unlock()
+		}
+		return members[`{"scope":1}`] == 1 && members[`{"scope":2}`] == 3
+	})
+	eventually(t, "two executions", func() bool { return len(g.queues("a")) == 2 })
+}

@@ -19,9 +19,10 @@ import (
 // groups are the executions that many subscribers share.
 //
 // Subscribers of a field marked @shared join the group of their operation: the
-// same document, operation name and variables. The group has one execution; its
-// results, encoded once, go to every member. Validation, limits and access are
-// each subscriber's own business and come before joining.
+// same document, operation name and variables, and of the same Config.Scope. The
+// group has one execution; its results, encoded once, go to every member.
+// Validation and limits are each subscriber's own business and come before
+// joining. What a resolver refuses, it refuses to a scope.
 //
 // A group is opening, live or ended. Who joins while it opens waits with the
 // others, and gets the failure if there is one; who meets an ended group begins
@@ -35,6 +36,7 @@ type groups struct {
 // groupKey is what makes two operations the same.
 type groupKey struct {
 	exec      graphql.GraphExecutor
+	scope     string // of Config.Scope
 	document  string
 	name      string // of the operation in it
 	variables string // coerced, as JSON
@@ -89,9 +91,9 @@ func (t *Transport) subscribe(ctx context.Context, exec graphql.GraphExecutor, o
 	case err != nil:
 		return nil, err
 	case cursor != "":
-		return t.comeBack(exec, opCtx, s, cursor, to, work), nil
+		return t.comeBack(ctx, exec, opCtx, s, cursor, to, work), nil
 	case s != nil && !t.cfg.Unshared:
-		return t.groups.join(t, exec, opCtx, s, to), nil
+		return t.groups.join(ctx, t, exec, opCtx, s, to), nil
 	}
 	x := newExecution(ctx, t, exec, opCtx, to)
 	x.cursors.Store(to.wants().Cursor)
@@ -100,10 +102,10 @@ func (t *Transport) subscribe(ctx context.Context, exec graphql.GraphExecutor, o
 }
 
 // join makes to a member of its operation's group.
-func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, to receiver) *member {
+func (s *groups) join(ctx context.Context, t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, to receiver) *member {
 	for {
 		var first *member
-		g, made := s.find(t, exec, opCtx, shared, func(g *group) { first = g.append(to, to.wants()) })
+		g, made := s.find(ctx, t, exec, opCtx, shared, func(g *group) { first = g.append(to, to.wants()) })
 		if made {
 			return first
 		}
@@ -114,9 +116,9 @@ func (s *groups) join(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.O
 }
 
 // visit returns the operation's group, kept open until unvisit.
-func (s *groups) visit(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared) *group {
+func (s *groups) visit(ctx context.Context, t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared) *group {
 	for {
-		g, made := s.find(t, exec, opCtx, shared, func(g *group) { g.visitors = 1 })
+		g, made := s.find(ctx, t, exec, opCtx, shared, func(g *group) { g.visitors = 1 })
 		if made || g.visit() {
 			return g
 		}
@@ -125,8 +127,9 @@ func (s *groups) visit(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.
 
 // find returns the group of an operation. If there is none it makes and opens
 // one; begin puts somebody in it before.
-func (s *groups) find(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, begin func(*group)) (_ *group, made bool) {
-	key := shared.key(exec, opCtx)
+func (s *groups) find(ctx context.Context, t *Transport, exec graphql.GraphExecutor, opCtx *graphql.OperationContext, shared *shared, begin func(*group)) (_ *group, made bool) {
+	scope, sharedCtx := t.cfg.Scope(ctx)
+	key := shared.key(exec, scope, opCtx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.open[key]; g != nil {
@@ -134,7 +137,7 @@ func (s *groups) find(t *Transport, exec graphql.GraphExecutor, opCtx *graphql.O
 	}
 	g := &group{set: s, key: key, replayLast: shared.replayLast}
 	g.recent.limit = t.cfg.QueueBytes
-	g.execution = newExecution(context.Background(), t, exec, shared.ownerless(opCtx, ""), g)
+	g.execution = newExecution(sharedCtx, t, exec, shared.ownerless(opCtx, ""), g)
 	begin(g)
 	if s.open == nil {
 		s.open = make(map[groupKey]*group)
@@ -506,8 +509,8 @@ func (s *shared) variables(opCtx *graphql.OperationContext) map[string]any {
 
 // key is the identity of an operation. encoding/json writes the members of a map
 // in order.
-func (s *shared) key(exec graphql.GraphExecutor, opCtx *graphql.OperationContext) groupKey {
-	key := groupKey{exec: exec, document: opCtx.RawQuery, name: opCtx.OperationName}
+func (s *shared) key(exec graphql.GraphExecutor, scope string, opCtx *graphql.OperationContext) groupKey {
+	key := groupKey{exec: exec, scope: scope, document: opCtx.RawQuery, name: opCtx.OperationName}
 	if variables := s.variables(opCtx); len(variables) > 0 {
 		key.variables = string(marshal(variables)) // they came from JSON
 	}
