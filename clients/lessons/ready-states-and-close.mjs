@@ -119,7 +119,7 @@ export const runs = [
       ja: "フレーム2でサーバーが1001のCloseを送りましたが、Closeが返ってきません。クライアントがTCPを終えたか、応えなかったかです。WebSocketのライブラリーなら、`close`イベントまで待てばひとりでに返します。",
     },
     async play(lab) {
-      await lab.raw("going-away", [{ text: "hello" }], { waitMs: 1500 }); // it answers no Close
+      await lab.raw("going-away", [], { waitMs: 1500 }); // it answers no Close
     },
   },
   {
