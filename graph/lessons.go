@@ -15,7 +15,11 @@ import (
 // Learners know whose progress a token stands for.
 type Learners interface {
 	lessons.Learners
+	Create() (token string, err error)
 	ID(token string) (string, error)
+	Progress(ctx context.Context, token string) (lessons.Progress, error)
+	Export(ctx context.Context, token string) (document string, err error)
+	Import(ctx context.Context, token, document string) (lessons.Progress, error)
 }
 
 // learner is the id behind a token; none: nobody's.

@@ -241,6 +241,18 @@ type PageInfo struct {
 	EndCursor *string `json:"endCursor,omitempty"`
 }
 
+// What a learner has done.
+type Progress struct {
+	// How far the learner is, phase by phase.
+	Phases []PhaseProgress `json:"phases"`
+	// The steps that are ticked, in the course's order.
+	Steps []StepProgress `json:"steps"`
+	// The questions that were answered, in the course's order.
+	Answers []QuestionProgress `json:"answers"`
+	// The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. No answer to them lowers a score.
+	QuickChecks []QuickCheck `json:"quickChecks"`
+}
+
 // A message for an MQTT topic.
 type PublishMQTTInput struct {
 	// One topic, without `+` and `#`.
@@ -275,6 +287,26 @@ type PublishRedisInput struct {
 
 // Read once. Everything here also works over WebSocket.
 type Query struct {
+}
+
+// A question that was answered.
+type QuestionProgress struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The question.
+	Question string `json:"question"`
+	// Whether the latest answer was right. Quick checks do not count.
+	Right bool `json:"right"`
+	// When that was given.
+	At time.Time `json:"at"`
+}
+
+// A question to ask again.
+type QuickCheck struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The question.
+	Question string `json:"question"`
 }
 
 // What came back.
@@ -370,6 +402,16 @@ type SendRawRequestInput struct {
 	Head string `json:"head"`
 	// How long to listen, in milliseconds: 0 to 20,000. The server's close ends it sooner.
 	WaitMs int `json:"waitMs"`
+}
+
+// A step that is ticked. That is never taken back.
+type StepProgress struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The step.
+	Step string `json:"step"`
+	// When it was ticked first.
+	At time.Time `json:"at"`
 }
 
 // An answer.
