@@ -55,7 +55,7 @@ func (r *Resolver) startLab(ctx context.Context, slug, token *string) (model.Lab
 	one, err := r.Labs.Start(want)
 	if err == nil && lesson != nil {
 		r.Classroom.Enrol(lessons.Enrolment{
-			ID: one.ID, Name: one.Name, Lesson: lesson, Learner: learner, Nonce: one.Nonce, Facts: one.Facts(),
+			ID: one.ID, Name: one.Name, Lesson: lesson, Learner: learner, Nonce: one.Nonce, Facts: one.Facts(), Counters: one.Counters,
 			Transcript: one.Transcript, Expires: one.Expires,
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/sessions"
 	"github.com/sluice-gateway/sluice/lessons"
 )
@@ -27,10 +28,11 @@ type Resolver struct {
 	Cursors      Cursors // of Redis streams
 	Rooms        *rooms.Rooms
 	Labs         *sessions.Sessions
+	LoadRuns     *load.Runs
 	Classroom    *lessons.Classroom
-	Learners     Learners             // nil: no progress is kept
-	Serves       func(server string) bool // whether the gateway has a practice server by that name
-	CoursePorts  map[string]string        // the servers' own URLs, as far as they were opened
+	Learners     Learners                  // nil: no progress is kept
+	Serves       func(server string) bool  // whether the gateway has a practice server by that name
+	CoursePorts  map[string]string         // the servers' own URLs, as far as they were opened
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are
 	Stats        func() model.GatewayStats // what the gateway has to do

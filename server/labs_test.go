@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/sluice-gateway/sluice/labs/probe"
 )
 
 // lab is a lab session as startLab tells of it.
@@ -161,7 +163,7 @@ func TestLabSessionsOverGraphQL(t *testing.T) {
 	}); !strings.Contains(got, `"status":400`) || !strings.Contains(got, "Connection: Upgrade") {
 		t.Errorf("a request that lacks something: %s", got)
 	}
-	if got := g.query(t, `query($id: ID!) { labSession(id: $id) { counts { connections problems } events(last: 1) { __typename } } }`, map[string]any{"id": one.ID}); got != `{"data":{"labSession":{"counts":{"connections":2,"problems":1},"events":[{"__typename":"WireResponse"}]}}}` {
+	if got := g.query(t, `query($id: ID!) { labSession(id: $id) { counts { connections problems } } }`, map[string]any{"id": one.ID}); got != `{"data":{"labSession":{"counts":{"connections":2,"problems":1}}}}` {
 		t.Errorf("the session: %s", got)
 	}
 	tests := map[string]string{
@@ -229,4 +231,45 @@ func TestEveryDemoSaysWhereItIs(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAProbesReportReachesItsSession(t *testing.T) {
+	g := start(t)
+	var one lab
+	decode(t, g.query(t, `mutation { startLab(lesson: "what-is-websocket") { id name nonce servers { name url } } }`, nil), "startLab", &one)
+	for name, test := range map[string]struct {
+		method, session, body string
+		status                int
+		says                  string
+	}{
+		"not by GET":        {"GET", one.ID, "", 405, "sluice probe"},
+		"no report":         {"POST", one.ID, "{}", 400, "no report of a probe"},
+		"too large":         {"POST", one.ID, strings.Repeat("x", 70_000), 413, "too large"},
+		"unknown session":   {"POST", "nobody's", "{}", 404, "LAB_UNKNOWN"},
+		"takes no lesson":   {"POST", g.startLab(t).ID, report(t), 409, "LESSON_REQUIRED"},
+		"what probe prints": {"POST", one.ID, report(t), 204, ""},
+	} {
+		status, body, _ := g.do(t, test.method, "/lab/"+test.session+"/probe", test.body, "Content-Type", "application/json")
+		if status != test.status || !strings.Contains(body, test.says) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+}
+
+// report is what the probe says to our own echo server.
+func report(t *testing.T) string {
+	t.Helper()
+	g := start(t)
+	r, err := probe.Run(t.Context(), probe.Config{URL: "ws" + strings.TrimPrefix(g.url, "http") + "/echo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Passed("") {
+		t.Errorf("our own echo server fails: %+v", r.Checks)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

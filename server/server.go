@@ -183,7 +183,9 @@ func (s *Server) newLabs(cfg Config) error {
 	s.labs = sessions.New(sessions.Config{
 		Door: door, Connections: cfg.Limits.LabConnections, Rate: cfg.Limits.LabRate, Life: cfg.Limits.LabLife,
 		Sessions: cfg.Limits.LabSessions, PerAddress: cfg.Limits.LabSessionsPerAddress,
-		MQTT: mqtt, Doors: map[string]http.Handler{"graphql": inLab(s.graphql)}, Public: s.public, Scripts: scripts, Load: cfg.Load, PublicOpen: cfg.Access.loopback,
+		Doors: map[string]http.Handler{"graphql": inLab(s.graphql)},
+		Posts: map[string]http.Handler{"probe": s.takeProbe(cfg.Resolver.Classroom)},
+		MQTT:  mqtt, Scripts: scripts, Load: cfg.Load, Public: s.public, PublicOpen: cfg.Access.loopback,
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},

@@ -29,7 +29,9 @@ import (
 	"github.com/sluice-gateway/sluice/lessons"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/dlclark/regexp2/v2.runClock")) // of the highlighter; it stops by itself
+}
 
 // memoryChannels is the in-memory bridge in Redis's place; patterns are its
 // filters. It has no streams.
@@ -105,7 +107,7 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 			Cursors: eventlog.NewCursors(eventlog.NewMemory(eventlog.Retention{}, nil), ""),
 		},
 	}
-	course, err := lessons.Load(lessons.Content())
+	course, err := lessons.Embedded()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on the debug port alone
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/rooms"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/lessons"
 	"github.com/sluice-gateway/sluice/server"
 	"github.com/sluice-gateway/sluice/web"
@@ -73,7 +75,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	room := rooms.New(shared.log, shared.members)
 	resolver := brokers.resolver(cfg, room)
 	resolver.Cursors, resolver.CoursePorts = shared.streams, opened.urls
-	course, err := lessons.Load(lessons.Content())
+	if cfg.load() {
+		resolver.LoadRuns = load.NewRuns(load.RunsConfig{Base: "ws://" + ownAddr(opened.main)})
+	}
+	course, err := lessons.Embedded()
 	if err != nil {
 		return err
 	}
@@ -108,6 +113,9 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 		drain(time.Duration(cfg.limits.drain), logger, gateway, servers, &work)
 		return nil
 	})
+	if resolver.LoadRuns != nil {
+		closing.add(func() error { resolver.LoadRuns.Close(); return nil })
+	}
 	failed := make(chan error, 2+len(coursePorts))
 	serveOn := func(ln net.Listener, h http.Handler) {
 		if ln == nil || h == nil {
@@ -348,6 +356,15 @@ type addresses struct {
 	main            string
 	course, skipped []string
 	urls            map[string]string // of the course's servers
+}
+
+// ownAddr is where this process reaches a listener of its own.
+func ownAddr(opened string) string {
+	addr, err := netip.ParseAddrPort(opened)
+	if err == nil && addr.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port()).String()
+	}
+	return opened
 }
 
 // called is an address under the name that the user gave to it, with the port

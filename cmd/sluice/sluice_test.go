@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	_ = os.Setenv("SLUICE_DATA_DIR", inMemory)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/dlclark/regexp2/v2.runClock")) // of the highlighter; it stops by itself
 }
 
 func parsed(t *testing.T, args ...string) config {

@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs"
 	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
 	"github.com/sluice-gateway/sluice/lessons"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -179,6 +180,11 @@ type ComplexityRoot struct {
 		Why    func(childComplexity int, locale *model.Locale) int
 	}
 
+	CloseCount struct {
+		Code  func(childComplexity int) int
+		Count func(childComplexity int) int
+	}
+
 	Demo struct {
 		Document func(childComplexity int) int
 		ID       func(childComplexity int) int
@@ -257,6 +263,106 @@ type ComplexityRoot struct {
 		Next  func(childComplexity int) int
 		Nodes func(childComplexity int) int
 		Total func(childComplexity int) int
+	}
+
+	LoadLatency struct {
+		Count  func(childComplexity int) int
+		MaxMs  func(childComplexity int) int
+		MeanMs func(childComplexity int) int
+		MinMs  func(childComplexity int) int
+		P50Ms  func(childComplexity int) int
+		P90Ms  func(childComplexity int) int
+		P95Ms  func(childComplexity int) int
+		P999Ms func(childComplexity int) int
+		P99Ms  func(childComplexity int) int
+	}
+
+	LoadProgress struct {
+		Abnormal          func(childComplexity int) int
+		Connections       func(childComplexity int) int
+		ElapsedMs         func(childComplexity int) int
+		Failed            func(childComplexity int) int
+		GraphqlErrors     func(childComplexity int) int
+		Lag               func(childComplexity int) int
+		Latency           func(childComplexity int) int
+		Phase             func(childComplexity int) int
+		PlannedMs         func(childComplexity int) int
+		Received          func(childComplexity int) int
+		ReceivedPerSecond func(childComplexity int) int
+		Sent              func(childComplexity int) int
+		SentPerSecond     func(childComplexity int) int
+	}
+
+	LoadReason struct {
+		Count func(childComplexity int) int
+		Text  func(childComplexity int) int
+	}
+
+	LoadReport struct {
+		Age             func(childComplexity int) int
+		CloseCodes      func(childComplexity int) int
+		Closed          func(childComplexity int) int
+		Cpus            func(childComplexity int) int
+		DescriptorLimit func(childComplexity int) int
+		Descriptors     func(childComplexity int) int
+		In              func(childComplexity int) int
+		MemoryBytes     func(childComplexity int) int
+		Open            func(childComplexity int) int
+		Opened          func(childComplexity int) int
+		Out             func(childComplexity int) int
+		Peak            func(childComplexity int) int
+		RoundTrip       func(childComplexity int) int
+		Since           func(childComplexity int) int
+	}
+
+	LoadResult struct {
+		Abnormal          func(childComplexity int) int
+		Answered          func(childComplexity int) int
+		Behind            func(childComplexity int) int
+		CloseCodes        func(childComplexity int) int
+		Connect           func(childComplexity int) int
+		Cpus              func(childComplexity int) int
+		Doubled           func(childComplexity int) int
+		Due               func(childComplexity int) int
+		EndedEarly        func(childComplexity int) int
+		Failed            func(childComplexity int) int
+		Foreign           func(childComplexity int) int
+		GraphqlErrors     func(childComplexity int) int
+		HeldMs            func(childComplexity int) int
+		Lag               func(childComplexity int) int
+		Latency           func(childComplexity int) int
+		Lost              func(childComplexity int) int
+		Opened            func(childComplexity int) int
+		Reasons           func(childComplexity int) int
+		ReceivedPerSecond func(childComplexity int) int
+		Reordered         func(childComplexity int) int
+		Sent              func(childComplexity int) int
+		SentPerSecond     func(childComplexity int) int
+		Service           func(childComplexity int) int
+		Unsent            func(childComplexity int) int
+		Verdicts          func(childComplexity int) int
+	}
+
+	LoadRun struct {
+		Failure   func(childComplexity int) int
+		ID        func(childComplexity int) int
+		Plan      func(childComplexity int) int
+		Progress  func(childComplexity int) int
+		Result    func(childComplexity int) int
+		StartedAt func(childComplexity int) int
+	}
+
+	LoadTraffic struct {
+		Bytes             func(childComplexity int) int
+		BytesPerSecond    func(childComplexity int) int
+		Messages          func(childComplexity int) int
+		MessagesPerSecond func(childComplexity int) int
+	}
+
+	LoadVerdict struct {
+		Assertion func(childComplexity int) int
+		Holds     func(childComplexity int) int
+		Measured  func(childComplexity int) int
 	}
 
 	MQTTMessage struct {
@@ -362,8 +468,10 @@ type ComplexityRoot struct {
 		SetMockScript     func(childComplexity int, session *string, script string) int
 		SetTyping         func(childComplexity int, room string, typing bool) int
 		StartLab          func(childComplexity int, lesson *string, learner *string) int
+		StartLoadRun      func(childComplexity int, session *string, input model.LoadRunInput) int
 		StartPartition    func(childComplexity int, session *string, durationMs *int) int
 		StopChaos         func(childComplexity int, session *string) int
+		StopLoadRun       func(childComplexity int, id string) int
 		SubmitAnswer      func(childComplexity int, input model.SubmitAnswerInput) int
 	}
 
@@ -430,6 +538,8 @@ type ComplexityRoot struct {
 		LabSession     func(childComplexity int, id string) int
 		Lesson         func(childComplexity int, slug string) int
 		Lessons        func(childComplexity int, phase *int, first int, after *string) int
+		LoadReport     func(childComplexity int, session *string) int
+		LoadRun        func(childComplexity int, id string) int
 		MockState      func(childComplexity int, session *string) int
 		MockVerdict    func(childComplexity int, session *string) int
 		Phases         func(childComplexity int) int
@@ -548,6 +658,7 @@ type ComplexityRoot struct {
 		Failing              func(childComplexity int, after int) int
 		GatewayStats         func(childComplexity int, intervalMs int) int
 		LessonEvents         func(childComplexity int, session *string, lesson *string, after *string) int
+		LoadRunProgress      func(childComplexity int, id string) int
 		MessageUpdates       func(childComplexity int, room string, after *string) int
 		MqttMessages         func(childComplexity int, topic string, qos bridges.QoS) int
 		PresenceUpdates      func(childComplexity int, room string) int
@@ -722,6 +833,8 @@ type MutationResolver interface {
 	SendRawFrames(ctx context.Context, input model.SendRawFramesInput) (model.RawAnswer, error)
 	SendRawRequest(ctx context.Context, input model.SendRawRequestInput) (model.RawAnswer, error)
 	SubmitAnswer(ctx context.Context, input model.SubmitAnswerInput) (model.AnswerResult, error)
+	StartLoadRun(ctx context.Context, session *string, input model.LoadRunInput) (model.LoadRun, error)
+	StopLoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
 	SetMockKnobs(ctx context.Context, session *string, knobs model.MockKnobsInput) (model.MockState, error)
 	NewLearner(ctx context.Context) (string, error)
@@ -741,6 +854,8 @@ type QueryResolver interface {
 	Phases(ctx context.Context) ([]model.LessonPhase, error)
 	Lessons(ctx context.Context, phase *int, first int, after *string) (model.LessonConnection, error)
 	Lesson(ctx context.Context, slug string) (*model.Lesson, error)
+	LoadReport(ctx context.Context, session *string) (model.LoadReport, error)
+	LoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	MockState(ctx context.Context, session *string) (model.MockState, error)
 	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
 	Progress(ctx context.Context, token string) (model.Progress, error)
@@ -762,6 +877,7 @@ type SubscriptionResolver interface {
 	GatewayStats(ctx context.Context, intervalMs int) (<-chan model.GatewayStats, error)
 	WireEvents(ctx context.Context, session string, after *string) (<-chan model.WireEvent, error)
 	LessonEvents(ctx context.Context, session *string, lesson *string, after *string) (<-chan model.LessonEvent, error)
+	LoadRunProgress(ctx context.Context, id string) (<-chan model.LoadProgress, error)
 	MessageUpdates(ctx context.Context, room string, after *string) (<-chan rooms.Message, error)
 	PresenceUpdates(ctx context.Context, room string) (<-chan presence.Change, error)
 }
@@ -1259,6 +1375,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ChoiceReason.Why(childComplexity, args["locale"].(*model.Locale)), true
 
+	case "CloseCount.code":
+		if e.ComplexityRoot.CloseCount.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CloseCount.Code(childComplexity), true
+	case "CloseCount.count":
+		if e.ComplexityRoot.CloseCount.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CloseCount.Count(childComplexity), true
+
 	case "Demo.document":
 		if e.ComplexityRoot.Demo.Document == nil {
 			break
@@ -1610,6 +1739,470 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LessonConnection.Total(childComplexity), true
+
+	case "LoadLatency.count":
+		if e.ComplexityRoot.LoadLatency.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.Count(childComplexity), true
+	case "LoadLatency.maxMs":
+		if e.ComplexityRoot.LoadLatency.MaxMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.MaxMs(childComplexity), true
+	case "LoadLatency.meanMs":
+		if e.ComplexityRoot.LoadLatency.MeanMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.MeanMs(childComplexity), true
+	case "LoadLatency.minMs":
+		if e.ComplexityRoot.LoadLatency.MinMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.MinMs(childComplexity), true
+	case "LoadLatency.p50Ms":
+		if e.ComplexityRoot.LoadLatency.P50Ms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.P50Ms(childComplexity), true
+	case "LoadLatency.p90Ms":
+		if e.ComplexityRoot.LoadLatency.P90Ms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.P90Ms(childComplexity), true
+	case "LoadLatency.p95Ms":
+		if e.ComplexityRoot.LoadLatency.P95Ms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.P95Ms(childComplexity), true
+	case "LoadLatency.p999Ms":
+		if e.ComplexityRoot.LoadLatency.P999Ms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.P999Ms(childComplexity), true
+	case "LoadLatency.p99Ms":
+		if e.ComplexityRoot.LoadLatency.P99Ms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadLatency.P99Ms(childComplexity), true
+
+	case "LoadProgress.abnormal":
+		if e.ComplexityRoot.LoadProgress.Abnormal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Abnormal(childComplexity), true
+	case "LoadProgress.connections":
+		if e.ComplexityRoot.LoadProgress.Connections == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Connections(childComplexity), true
+	case "LoadProgress.elapsedMs":
+		if e.ComplexityRoot.LoadProgress.ElapsedMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.ElapsedMs(childComplexity), true
+	case "LoadProgress.failed":
+		if e.ComplexityRoot.LoadProgress.Failed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Failed(childComplexity), true
+	case "LoadProgress.graphqlErrors":
+		if e.ComplexityRoot.LoadProgress.GraphqlErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.GraphqlErrors(childComplexity), true
+	case "LoadProgress.lag":
+		if e.ComplexityRoot.LoadProgress.Lag == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Lag(childComplexity), true
+	case "LoadProgress.latency":
+		if e.ComplexityRoot.LoadProgress.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Latency(childComplexity), true
+	case "LoadProgress.phase":
+		if e.ComplexityRoot.LoadProgress.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Phase(childComplexity), true
+	case "LoadProgress.plannedMs":
+		if e.ComplexityRoot.LoadProgress.PlannedMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.PlannedMs(childComplexity), true
+	case "LoadProgress.received":
+		if e.ComplexityRoot.LoadProgress.Received == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Received(childComplexity), true
+	case "LoadProgress.receivedPerSecond":
+		if e.ComplexityRoot.LoadProgress.ReceivedPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.ReceivedPerSecond(childComplexity), true
+	case "LoadProgress.sent":
+		if e.ComplexityRoot.LoadProgress.Sent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.Sent(childComplexity), true
+	case "LoadProgress.sentPerSecond":
+		if e.ComplexityRoot.LoadProgress.SentPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadProgress.SentPerSecond(childComplexity), true
+
+	case "LoadReason.count":
+		if e.ComplexityRoot.LoadReason.Count == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReason.Count(childComplexity), true
+	case "LoadReason.text":
+		if e.ComplexityRoot.LoadReason.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReason.Text(childComplexity), true
+
+	case "LoadReport.age":
+		if e.ComplexityRoot.LoadReport.Age == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Age(childComplexity), true
+	case "LoadReport.closeCodes":
+		if e.ComplexityRoot.LoadReport.CloseCodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.CloseCodes(childComplexity), true
+	case "LoadReport.closed":
+		if e.ComplexityRoot.LoadReport.Closed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Closed(childComplexity), true
+	case "LoadReport.cpus":
+		if e.ComplexityRoot.LoadReport.Cpus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Cpus(childComplexity), true
+	case "LoadReport.descriptorLimit":
+		if e.ComplexityRoot.LoadReport.DescriptorLimit == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.DescriptorLimit(childComplexity), true
+	case "LoadReport.descriptors":
+		if e.ComplexityRoot.LoadReport.Descriptors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Descriptors(childComplexity), true
+	case "LoadReport.in":
+		if e.ComplexityRoot.LoadReport.In == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.In(childComplexity), true
+	case "LoadReport.memoryBytes":
+		if e.ComplexityRoot.LoadReport.MemoryBytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.MemoryBytes(childComplexity), true
+	case "LoadReport.open":
+		if e.ComplexityRoot.LoadReport.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Open(childComplexity), true
+	case "LoadReport.opened":
+		if e.ComplexityRoot.LoadReport.Opened == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Opened(childComplexity), true
+	case "LoadReport.out":
+		if e.ComplexityRoot.LoadReport.Out == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Out(childComplexity), true
+	case "LoadReport.peak":
+		if e.ComplexityRoot.LoadReport.Peak == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Peak(childComplexity), true
+	case "LoadReport.roundTrip":
+		if e.ComplexityRoot.LoadReport.RoundTrip == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.RoundTrip(childComplexity), true
+	case "LoadReport.since":
+		if e.ComplexityRoot.LoadReport.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadReport.Since(childComplexity), true
+
+	case "LoadResult.abnormal":
+		if e.ComplexityRoot.LoadResult.Abnormal == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Abnormal(childComplexity), true
+	case "LoadResult.answered":
+		if e.ComplexityRoot.LoadResult.Answered == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Answered(childComplexity), true
+	case "LoadResult.behind":
+		if e.ComplexityRoot.LoadResult.Behind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Behind(childComplexity), true
+	case "LoadResult.closeCodes":
+		if e.ComplexityRoot.LoadResult.CloseCodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.CloseCodes(childComplexity), true
+	case "LoadResult.connect":
+		if e.ComplexityRoot.LoadResult.Connect == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Connect(childComplexity), true
+	case "LoadResult.cpus":
+		if e.ComplexityRoot.LoadResult.Cpus == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Cpus(childComplexity), true
+	case "LoadResult.doubled":
+		if e.ComplexityRoot.LoadResult.Doubled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Doubled(childComplexity), true
+	case "LoadResult.due":
+		if e.ComplexityRoot.LoadResult.Due == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Due(childComplexity), true
+	case "LoadResult.endedEarly":
+		if e.ComplexityRoot.LoadResult.EndedEarly == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.EndedEarly(childComplexity), true
+	case "LoadResult.failed":
+		if e.ComplexityRoot.LoadResult.Failed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Failed(childComplexity), true
+	case "LoadResult.foreign":
+		if e.ComplexityRoot.LoadResult.Foreign == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Foreign(childComplexity), true
+	case "LoadResult.graphqlErrors":
+		if e.ComplexityRoot.LoadResult.GraphqlErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.GraphqlErrors(childComplexity), true
+	case "LoadResult.heldMs":
+		if e.ComplexityRoot.LoadResult.HeldMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.HeldMs(childComplexity), true
+	case "LoadResult.lag":
+		if e.ComplexityRoot.LoadResult.Lag == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Lag(childComplexity), true
+	case "LoadResult.latency":
+		if e.ComplexityRoot.LoadResult.Latency == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Latency(childComplexity), true
+	case "LoadResult.lost":
+		if e.ComplexityRoot.LoadResult.Lost == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Lost(childComplexity), true
+	case "LoadResult.opened":
+		if e.ComplexityRoot.LoadResult.Opened == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Opened(childComplexity), true
+	case "LoadResult.reasons":
+		if e.ComplexityRoot.LoadResult.Reasons == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Reasons(childComplexity), true
+	case "LoadResult.receivedPerSecond":
+		if e.ComplexityRoot.LoadResult.ReceivedPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.ReceivedPerSecond(childComplexity), true
+	case "LoadResult.reordered":
+		if e.ComplexityRoot.LoadResult.Reordered == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Reordered(childComplexity), true
+	case "LoadResult.sent":
+		if e.ComplexityRoot.LoadResult.Sent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Sent(childComplexity), true
+	case "LoadResult.sentPerSecond":
+		if e.ComplexityRoot.LoadResult.SentPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.SentPerSecond(childComplexity), true
+	case "LoadResult.service":
+		if e.ComplexityRoot.LoadResult.Service == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Service(childComplexity), true
+	case "LoadResult.unsent":
+		if e.ComplexityRoot.LoadResult.Unsent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Unsent(childComplexity), true
+	case "LoadResult.verdicts":
+		if e.ComplexityRoot.LoadResult.Verdicts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadResult.Verdicts(childComplexity), true
+
+	case "LoadRun.failure":
+		if e.ComplexityRoot.LoadRun.Failure == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.Failure(childComplexity), true
+	case "LoadRun.id":
+		if e.ComplexityRoot.LoadRun.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.ID(childComplexity), true
+	case "LoadRun.plan":
+		if e.ComplexityRoot.LoadRun.Plan == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.Plan(childComplexity), true
+	case "LoadRun.progress":
+		if e.ComplexityRoot.LoadRun.Progress == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.Progress(childComplexity), true
+	case "LoadRun.result":
+		if e.ComplexityRoot.LoadRun.Result == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.Result(childComplexity), true
+	case "LoadRun.startedAt":
+		if e.ComplexityRoot.LoadRun.StartedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadRun.StartedAt(childComplexity), true
+
+	case "LoadTraffic.bytes":
+		if e.ComplexityRoot.LoadTraffic.Bytes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadTraffic.Bytes(childComplexity), true
+	case "LoadTraffic.bytesPerSecond":
+		if e.ComplexityRoot.LoadTraffic.BytesPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadTraffic.BytesPerSecond(childComplexity), true
+	case "LoadTraffic.messages":
+		if e.ComplexityRoot.LoadTraffic.Messages == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadTraffic.Messages(childComplexity), true
+	case "LoadTraffic.messagesPerSecond":
+		if e.ComplexityRoot.LoadTraffic.MessagesPerSecond == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadTraffic.MessagesPerSecond(childComplexity), true
+
+	case "LoadVerdict.assertion":
+		if e.ComplexityRoot.LoadVerdict.Assertion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadVerdict.Assertion(childComplexity), true
+	case "LoadVerdict.holds":
+		if e.ComplexityRoot.LoadVerdict.Holds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadVerdict.Holds(childComplexity), true
+	case "LoadVerdict.measured":
+		if e.ComplexityRoot.LoadVerdict.Measured == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LoadVerdict.Measured(childComplexity), true
 
 	case "MQTTMessage.encoding":
 		if e.ComplexityRoot.MQTTMessage.Encoding == nil {
@@ -2128,6 +2721,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.StartLab(childComplexity, args["lesson"].(*string), args["learner"].(*string)), true
+	case "Mutation.startLoadRun":
+		if e.ComplexityRoot.Mutation.StartLoadRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startLoadRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartLoadRun(childComplexity, args["session"].(*string), args["input"].(model.LoadRunInput)), true
 	case "Mutation.startPartition":
 		if e.ComplexityRoot.Mutation.StartPartition == nil {
 			break
@@ -2150,6 +2754,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.StopChaos(childComplexity, args["session"].(*string)), true
+	case "Mutation.stopLoadRun":
+		if e.ComplexityRoot.Mutation.StopLoadRun == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_stopLoadRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StopLoadRun(childComplexity, args["id"].(string)), true
 	case "Mutation.submitAnswer":
 		if e.ComplexityRoot.Mutation.SubmitAnswer == nil {
 			break
@@ -2476,6 +3091,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Lessons(childComplexity, args["phase"].(*int), args["first"].(int), args["after"].(*string)), true
+	case "Query.loadReport":
+		if e.ComplexityRoot.Query.LoadReport == nil {
+			break
+		}
+
+		args, err := ec.field_Query_loadReport_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.LoadReport(childComplexity, args["session"].(*string)), true
+	case "Query.loadRun":
+		if e.ComplexityRoot.Query.LoadRun == nil {
+			break
+		}
+
+		args, err := ec.field_Query_loadRun_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.LoadRun(childComplexity, args["id"].(string)), true
 	case "Query.mockState":
 		if e.ComplexityRoot.Query.MockState == nil {
 			break
@@ -3002,6 +3639,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.LessonEvents(childComplexity, args["session"].(*string), args["lesson"].(*string), args["after"].(*string)), true
+	case "Subscription.loadRunProgress":
+		if e.ComplexityRoot.Subscription.LoadRunProgress == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_loadRunProgress_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.LoadRunProgress(childComplexity, args["id"].(string)), true
 	case "Subscription.messageUpdates":
 		if e.ComplexityRoot.Subscription.MessageUpdates == nil {
 			break
@@ -3722,6 +4370,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputChaosPartitionInput,
 		ec.unmarshalInputChaosReorderingInput,
 		ec.unmarshalInputChaosThrottlingInput,
+		ec.unmarshalInputLoadRunInput,
 		ec.unmarshalInputMockKnobsInput,
 		ec.unmarshalInputPublishMQTTInput,
 		ec.unmarshalInputPublishRedisInput,
@@ -4915,7 +5564,7 @@ type RawAnswer {
     after: Cursor
   ): LessonConnection!
   "A lesson, by its slug or an earlier one; null: there is none."
-  lesson(slug: ID!): Lesson
+  lesson("As ` + "`" + `lessons` + "`" + ` gives it." slug: ID!): Lesson
 }
 
 extend type Mutation {
@@ -5273,6 +5922,325 @@ type Subscription {
     "How many events come before the error: 0 to 100. Else ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `."
     after: Int! = 2
   ): Int!
+}
+`, BuiltIn: false},
+	{Name: "../load.graphqls", Input: `extend type Query {
+  """
+  What a load server has counted since the lab session, or the gateway, began.
+
+  Errors: ` + "`" + `LOAD_OFF` + "`" + `, ` + "`" + `LAB_REQUIRED` + "`" + `, ` + "`" + `LAB_UNKNOWN` + "`" + `.
+  """
+  loadReport(
+    "As ` + "`" + `startLab` + "`" + ` gave it; null: the load server of those who practise without a session."
+    session: ID
+  ): LoadReport!
+  """
+  A load run, for ten minutes after its end.
+
+  Errors: ` + "`" + `LOAD_RUN_UNKNOWN` + "`" + `.
+  """
+  loadRun("As ` + "`" + `startLoadRun` + "`" + ` gave it." id: ID!): LoadRun!
+}
+
+extend type Mutation {
+  """
+  Opens many connections to one of this gateway's own servers, sends, and measures. It answers at once: ` + "`" + `loadRunProgress` + "`" + ` says how it goes, ` + "`" + `loadRun` + "`" + ` what came of it. A session has one run at a time. For other servers there is the command ` + "`" + `sluice load` + "`" + `.
+
+  Errors: ` + "`" + `ARGUMENT_OUT_OF_RANGE` + "`" + `, ` + "`" + `LOAD_OFF` + "`" + `, ` + "`" + `LOAD_RUN_BUSY` + "`" + `, ` + "`" + `LAB_REQUIRED` + "`" + `, ` + "`" + `LAB_UNKNOWN` + "`" + `.
+  """
+  startLoadRun(
+    "As ` + "`" + `startLab` + "`" + ` gave it: the run goes to that session's servers, within its limits; null: to those of the gateway, which is for gateways on loopback."
+    session: ID
+    "What to do."
+    input: LoadRunInput!
+  ): LoadRun!
+  """
+  Ends a run early. What was measured until then can be had in a second or two.
+
+  Errors: ` + "`" + `LOAD_RUN_UNKNOWN` + "`" + `.
+  """
+  stopLoadRun("As ` + "`" + `startLoadRun` + "`" + ` gave it." id: ID!): LoadRun!
+}
+
+extend type Subscription {
+  """
+  How a run goes: now, then once a second, and at its end, with which the stream completes.
+
+  Errors: ` + "`" + `LOAD_RUN_UNKNOWN` + "`" + `.
+  """
+  loadRunProgress("As ` + "`" + `startLoadRun` + "`" + ` gave it." id: ID!): LoadProgress! @shared(replayLast: true) @overflow(policy: KEEP_LATEST)
+}
+
+"One of this gateway's servers."
+enum LoadTarget {
+  "The echo server."
+  ECHO
+  "The load server, which also reports what it has counted: ` + "`" + `loadReport` + "`" + `."
+  LOAD
+  "The scripted server."
+  MOCK
+  "The server with faults."
+  CHAOS
+  "GraphQL: ` + "`" + `operation` + "`" + ` says what is run."
+  GRAPHQL
+}
+
+"When a message is sent."
+enum LoadLoop {
+  "At its time, whatever has become of those before. Latency counts from that time, so that a stall of the server shows."
+  OPEN
+  "Not before the answer to the one before: a stall delays one message per connection and hides what was not sent meanwhile (coordinated omission)."
+  CLOSED
+  "Never: the server sends by itself."
+  LISTEN
+}
+
+"What is spoken over the WebSocket where the target is ` + "`" + `GRAPHQL` + "`" + `."
+enum LoadProtocol {
+  "graphql-transport-ws."
+  GRAPHQL_TRANSPORT_WS
+  "graphql-ws, the older one of the package subscriptions-transport-ws."
+  GRAPHQL_WS
+}
+
+"A load run to start."
+input LoadRunInput {
+  "Where to."
+  target: LoadTarget! = LOAD
+  "The query of the URL, such as ` + "`" + `mode=silent` + "`" + `."
+  query: String! = ""
+  "How many WebSockets: 1 to 500."
+  connections: Int! = 10
+  "When messages are sent. A GraphQL subscription always listens."
+  loop: LoadLoop! = OPEN
+  "How many messages, or operations, each connection sends in a second: 0, which only holds connections, or 0.01 on, 5,000 on all connections together. Null: 1, or 0 where the loop is ` + "`" + `LISTEN` + "`" + `."
+  rate: Float
+  "How many events each connection should get in a second where it listens, so that missing ones are counted: 0.01 on; 0: any number."
+  expect: Float! = 0
+  "Bytes of a message: 63 to 65,536. Not for GraphQL."
+  size: Int! = 128
+  "Which subprotocol, where the target is ` + "`" + `GRAPHQL` + "`" + `."
+  protocol: LoadProtocol! = GRAPHQL_TRANSPORT_WS
+  "The document, where the target is ` + "`" + `GRAPHQL` + "`" + `. A subscription is opened once on each connection, a query is run at ` + "`" + `rate` + "`" + `; a mutation is not accepted."
+  operation: String
+  "Its variables: a JSON object."
+  variables: JSON
+  "From the first connection to the last, evenly, in milliseconds."
+  rampMs: Int! = 1000
+  "After the ramp, before anything is measured, in milliseconds."
+  warmUpMs: Int! = 1000
+  "What is measured, in milliseconds: 100 on, one minute together with ramp and warm-up."
+  holdMs: Int! = 10000
+  "For an opening handshake, and for the last answers, in milliseconds: 100 to 60,000."
+  timeoutMs: Int! = 5000
+  "What has to hold, such as ` + "`" + `p99<100ms` + "`" + `, ` + "`" + `errors<1%` + "`" + `, ` + "`" + `rate>900/s` + "`" + `, ` + "`" + `no-loss` + "`" + `: at most 20."
+  assertions: [String!]! = []
+}
+
+"A load run."
+type LoadRun {
+  "Whoever knows it may watch and stop the run."
+  id: ID!
+  "When it began."
+  startedAt: DateTime!
+  "What it does, in a sentence."
+  plan: String!
+  "Where it is."
+  progress: LoadProgress!
+  "What it has measured. Null: it runs, or it could not be made."
+  result: LoadResult
+  "Why it could not be made, such as that the server lets nobody in. Null: it could, or it runs."
+  failure: String
+}
+
+"What a load run does at a moment."
+enum LoadPhase {
+  "Connections are opened."
+  RAMP
+  "All are open, and nothing is measured yet."
+  WARM_UP
+  "What is measured."
+  HOLD
+  "The last answers are waited for."
+  DRAIN
+  "All is over."
+  DONE
+}
+
+"A load run at a moment. Rates, latency and lag are those of the second before."
+type LoadProgress {
+  "What it does."
+  phase: LoadPhase!
+  "Since the start, in milliseconds."
+  elapsedMs: Float!
+  "What ramp, warm-up and hold take together, in milliseconds."
+  plannedMs: Float!
+  "Connections that are open."
+  connections: Int!
+  "Connections that failed to open."
+  failed: Int!
+  "Connections that ended abnormally."
+  abnormal: Int!
+  "Messages sent since the start."
+  sent: Float!
+  "Answers, or events, since the start."
+  received: Float!
+  "GraphQL errors since the start."
+  graphqlErrors: Float!
+  "Messages sent."
+  sentPerSecond: Float!
+  "Answers, or events."
+  receivedPerSecond: Float!
+  "From when a message was due to its answer; null: none came."
+  latency: LoadLatency
+  "How late the generator itself was; null: unknown."
+  lag: LoadLatency
+}
+
+"A distribution of times, each exact to 0.1 %, in a load server's report to 1 %."
+type LoadLatency {
+  "How many times."
+  count: Float!
+  "The shortest, in milliseconds."
+  minMs: Float!
+  "The average, in milliseconds, which hides most of what matters."
+  meanMs: Float!
+  "Half were at most this, in milliseconds."
+  p50Ms: Float!
+  "90 % were at most this, in milliseconds."
+  p90Ms: Float!
+  "95 % were at most this, in milliseconds."
+  p95Ms: Float!
+  "99 % were at most this, in milliseconds."
+  p99Ms: Float!
+  "99.9 % were at most this, in milliseconds."
+  p999Ms: Float!
+  "The longest, in milliseconds."
+  maxMs: Float!
+}
+
+"What a load run has measured. Messages are those that were due in the hold."
+type LoadResult {
+  "Whether it was stopped before its plan ended."
+  endedEarly: Boolean!
+  "How long was measured, in milliseconds."
+  heldMs: Float!
+  "Connections that opened."
+  opened: Int!
+  "Connections that failed to open."
+  failed: Int!
+  "Connections that ended before the run did, and those without a Close frame."
+  abnormal: Int!
+  "How connections ended, by close code: 1006 without a Close frame, 1005 with one that has no code."
+  closeCodes: [CloseCount!]!
+  "Why things went wrong, the most frequent first."
+  reasons: [LoadReason!]!
+  "Messages that were due, or events that should have come."
+  due: Float!
+  "Messages that left."
+  sent: Float!
+  "Messages that were answered, or events that came."
+  answered: Float!
+  "Messages that left and were not answered, or events that did not come."
+  lost: Float!
+  "Messages that were due when there was no connection, or one that took no more."
+  unsent: Float!
+  "Messages that were answered again."
+  doubled: Float!
+  "Messages that were answered after a later one."
+  reordered: Float!
+  "Messages that nobody asked for, or damaged ones."
+  foreign: Float!
+  "GraphQL errors."
+  graphqlErrors: Float!
+  "Messages sent in a second."
+  sentPerSecond: Float!
+  "Answers, or events, in a second."
+  receivedPerSecond: Float!
+  "From when a message was due to its answer; in a closed loop, from when it was sent; of an event, its age, if it holds a time. Messages without an answer count with the time that was waited. Null: none was measured."
+  latency: LoadLatency
+  "From when a message was sent to its answer; null: none was measured."
+  service: LoadLatency
+  "From when a connection was due until it could be used; null: none could."
+  connect: LoadLatency
+  "How late the generator itself was; null: unknown."
+  lag: LoadLatency
+  "How many processors' time the gateway used, generator and server together; null: unknown."
+  cpus: Float
+  "Why the figures may be the generator's own rather than the server's; null: it kept up."
+  behind: String
+  "What became of the assertions, in their order."
+  verdicts: [LoadVerdict!]!
+}
+
+"How often something went wrong."
+type LoadReason {
+  "What."
+  text: String!
+  "How often."
+  count: Float!
+}
+
+"How many connections ended with a close code."
+type CloseCount {
+  "The code (RFC 6455, section 7.4)."
+  code: Int!
+  "How many."
+  count: Float!
+}
+
+"What became of an assertion."
+type LoadVerdict {
+  "As it was given."
+  assertion: String!
+  "Whether it holds. What was not measured does not hold."
+  holds: Boolean!
+  "What was measured, with its unit."
+  measured: String!
+}
+
+"What a load server has counted."
+type LoadReport {
+  "When it began."
+  since: DateTime!
+  "Connections that are open."
+  open: Int!
+  "The most that were open at a time."
+  peak: Int!
+  "Connections that were opened."
+  opened: Float!
+  "Connections that have ended."
+  closed: Float!
+  "With which codes: 1006 without a Close frame, 1005 with one that has no code."
+  closeCodes: [CloseCount!]!
+  "What came from clients."
+  in: LoadTraffic!
+  "What went to clients."
+  out: LoadTraffic!
+  "From a ping of the server's to its pong; null: none came yet."
+  roundTrip: LoadLatency
+  "How old messages were when they came, of those that say when they were sent, by the clock of the client; null: none did."
+  age: LoadLatency
+  "How many processors' time the gateway used since the report before; null: unknown."
+  cpus: Float
+  "Memory of the gateway in bytes; null: unknown."
+  memoryBytes: Float
+  "Open files and sockets of the gateway; null: unknown."
+  descriptors: Int
+  "How many it may have (` + "`" + `ulimit -n` + "`" + `); null: unknown."
+  descriptorLimit: Int
+}
+
+"What went one way."
+type LoadTraffic {
+  "Messages."
+  messages: Float!
+  "Bytes of their payloads."
+  bytes: Float!
+  "Messages in the last full second."
+  messagesPerSecond: Float!
+  "Bytes in the last full second."
+  bytesPerSecond: Float!
 }
 `, BuiltIn: false},
 	{Name: "../mock.graphqls", Input: `extend type Query {
@@ -6057,6 +7025,16 @@ func (ec *executionContext) childFields_ChoiceReason(ctx context.Context, field 
 	return nil, fmt.Errorf("no field named %q was found under type ChoiceReason", field.Name)
 }
 
+func (ec *executionContext) childFields_CloseCount(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "code":
+		return ec.fieldContext_CloseCount_code(ctx, field)
+	case "count":
+		return ec.fieldContext_CloseCount_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CloseCount", field.Name)
+}
+
 func (ec *executionContext) childFields_Demo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -6175,6 +7153,206 @@ func (ec *executionContext) childFields_LessonConnection(ctx context.Context, fi
 		return ec.fieldContext_LessonConnection_next(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type LessonConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadLatency(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "count":
+		return ec.fieldContext_LoadLatency_count(ctx, field)
+	case "minMs":
+		return ec.fieldContext_LoadLatency_minMs(ctx, field)
+	case "meanMs":
+		return ec.fieldContext_LoadLatency_meanMs(ctx, field)
+	case "p50Ms":
+		return ec.fieldContext_LoadLatency_p50Ms(ctx, field)
+	case "p90Ms":
+		return ec.fieldContext_LoadLatency_p90Ms(ctx, field)
+	case "p95Ms":
+		return ec.fieldContext_LoadLatency_p95Ms(ctx, field)
+	case "p99Ms":
+		return ec.fieldContext_LoadLatency_p99Ms(ctx, field)
+	case "p999Ms":
+		return ec.fieldContext_LoadLatency_p999Ms(ctx, field)
+	case "maxMs":
+		return ec.fieldContext_LoadLatency_maxMs(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadLatency", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadProgress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "phase":
+		return ec.fieldContext_LoadProgress_phase(ctx, field)
+	case "elapsedMs":
+		return ec.fieldContext_LoadProgress_elapsedMs(ctx, field)
+	case "plannedMs":
+		return ec.fieldContext_LoadProgress_plannedMs(ctx, field)
+	case "connections":
+		return ec.fieldContext_LoadProgress_connections(ctx, field)
+	case "failed":
+		return ec.fieldContext_LoadProgress_failed(ctx, field)
+	case "abnormal":
+		return ec.fieldContext_LoadProgress_abnormal(ctx, field)
+	case "sent":
+		return ec.fieldContext_LoadProgress_sent(ctx, field)
+	case "received":
+		return ec.fieldContext_LoadProgress_received(ctx, field)
+	case "graphqlErrors":
+		return ec.fieldContext_LoadProgress_graphqlErrors(ctx, field)
+	case "sentPerSecond":
+		return ec.fieldContext_LoadProgress_sentPerSecond(ctx, field)
+	case "receivedPerSecond":
+		return ec.fieldContext_LoadProgress_receivedPerSecond(ctx, field)
+	case "latency":
+		return ec.fieldContext_LoadProgress_latency(ctx, field)
+	case "lag":
+		return ec.fieldContext_LoadProgress_lag(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadProgress", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadReason(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "text":
+		return ec.fieldContext_LoadReason_text(ctx, field)
+	case "count":
+		return ec.fieldContext_LoadReason_count(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadReason", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadReport(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "since":
+		return ec.fieldContext_LoadReport_since(ctx, field)
+	case "open":
+		return ec.fieldContext_LoadReport_open(ctx, field)
+	case "peak":
+		return ec.fieldContext_LoadReport_peak(ctx, field)
+	case "opened":
+		return ec.fieldContext_LoadReport_opened(ctx, field)
+	case "closed":
+		return ec.fieldContext_LoadReport_closed(ctx, field)
+	case "closeCodes":
+		return ec.fieldContext_LoadReport_closeCodes(ctx, field)
+	case "in":
+		return ec.fieldContext_LoadReport_in(ctx, field)
+	case "out":
+		return ec.fieldContext_LoadReport_out(ctx, field)
+	case "roundTrip":
+		return ec.fieldContext_LoadReport_roundTrip(ctx, field)
+	case "age":
+		return ec.fieldContext_LoadReport_age(ctx, field)
+	case "cpus":
+		return ec.fieldContext_LoadReport_cpus(ctx, field)
+	case "memoryBytes":
+		return ec.fieldContext_LoadReport_memoryBytes(ctx, field)
+	case "descriptors":
+		return ec.fieldContext_LoadReport_descriptors(ctx, field)
+	case "descriptorLimit":
+		return ec.fieldContext_LoadReport_descriptorLimit(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadReport", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadResult(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "endedEarly":
+		return ec.fieldContext_LoadResult_endedEarly(ctx, field)
+	case "heldMs":
+		return ec.fieldContext_LoadResult_heldMs(ctx, field)
+	case "opened":
+		return ec.fieldContext_LoadResult_opened(ctx, field)
+	case "failed":
+		return ec.fieldContext_LoadResult_failed(ctx, field)
+	case "abnormal":
+		return ec.fieldContext_LoadResult_abnormal(ctx, field)
+	case "closeCodes":
+		return ec.fieldContext_LoadResult_closeCodes(ctx, field)
+	case "reasons":
+		return ec.fieldContext_LoadResult_reasons(ctx, field)
+	case "due":
+		return ec.fieldContext_LoadResult_due(ctx, field)
+	case "sent":
+		return ec.fieldContext_LoadResult_sent(ctx, field)
+	case "answered":
+		return ec.fieldContext_LoadResult_answered(ctx, field)
+	case "lost":
+		return ec.fieldContext_LoadResult_lost(ctx, field)
+	case "unsent":
+		return ec.fieldContext_LoadResult_unsent(ctx, field)
+	case "doubled":
+		return ec.fieldContext_LoadResult_doubled(ctx, field)
+	case "reordered":
+		return ec.fieldContext_LoadResult_reordered(ctx, field)
+	case "foreign":
+		return ec.fieldContext_LoadResult_foreign(ctx, field)
+	case "graphqlErrors":
+		return ec.fieldContext_LoadResult_graphqlErrors(ctx, field)
+	case "sentPerSecond":
+		return ec.fieldContext_LoadResult_sentPerSecond(ctx, field)
+	case "receivedPerSecond":
+		return ec.fieldContext_LoadResult_receivedPerSecond(ctx, field)
+	case "latency":
+		return ec.fieldContext_LoadResult_latency(ctx, field)
+	case "service":
+		return ec.fieldContext_LoadResult_service(ctx, field)
+	case "connect":
+		return ec.fieldContext_LoadResult_connect(ctx, field)
+	case "lag":
+		return ec.fieldContext_LoadResult_lag(ctx, field)
+	case "cpus":
+		return ec.fieldContext_LoadResult_cpus(ctx, field)
+	case "behind":
+		return ec.fieldContext_LoadResult_behind(ctx, field)
+	case "verdicts":
+		return ec.fieldContext_LoadResult_verdicts(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadResult", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadRun(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_LoadRun_id(ctx, field)
+	case "startedAt":
+		return ec.fieldContext_LoadRun_startedAt(ctx, field)
+	case "plan":
+		return ec.fieldContext_LoadRun_plan(ctx, field)
+	case "progress":
+		return ec.fieldContext_LoadRun_progress(ctx, field)
+	case "result":
+		return ec.fieldContext_LoadRun_result(ctx, field)
+	case "failure":
+		return ec.fieldContext_LoadRun_failure(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadRun", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadTraffic(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "messages":
+		return ec.fieldContext_LoadTraffic_messages(ctx, field)
+	case "bytes":
+		return ec.fieldContext_LoadTraffic_bytes(ctx, field)
+	case "messagesPerSecond":
+		return ec.fieldContext_LoadTraffic_messagesPerSecond(ctx, field)
+	case "bytesPerSecond":
+		return ec.fieldContext_LoadTraffic_bytesPerSecond(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadTraffic", field.Name)
+}
+
+func (ec *executionContext) childFields_LoadVerdict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "assertion":
+		return ec.fieldContext_LoadVerdict_assertion(ctx, field)
+	case "holds":
+		return ec.fieldContext_LoadVerdict_holds(ctx, field)
+	case "measured":
+		return ec.fieldContext_LoadVerdict_measured(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type LoadVerdict", field.Name)
 }
 
 func (ec *executionContext) childFields_MQTTMessage(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7221,6 +8399,28 @@ func (ec *executionContext) field_Mutation_startLab_args(ctx context.Context, ra
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_startLoadRun_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (model.LoadRunInput, error) {
+			return ec.unmarshalNLoadRunInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRunInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_startPartition_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -7254,6 +8454,20 @@ func (ec *executionContext) field_Mutation_stopChaos_args(ctx context.Context, r
 		return nil, err
 	}
 	args["session"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_stopLoadRun_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -7466,6 +8680,34 @@ func (ec *executionContext) field_Query_lessons_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["after"] = arg2
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_loadReport_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "session",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOID2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["session"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_loadRun_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -7766,6 +9008,20 @@ func (ec *executionContext) field_Subscription_lessonEvents_args(ctx context.Con
 		return nil, err
 	}
 	args["after"] = arg2
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_loadRunProgress_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "id",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["id"] = arg0
 	return args, nil
 }
 
@@ -9872,6 +11128,52 @@ func (ec *executionContext) fieldContext_ChoiceReason_why(ctx context.Context, f
 	return fc, nil
 }
 
+func (ec *executionContext) _CloseCount_code(ctx context.Context, field graphql.CollectedField, obj *model.CloseCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CloseCount_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CloseCount_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CloseCount", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _CloseCount_count(ctx context.Context, field graphql.CollectedField, obj *model.CloseCount) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_CloseCount_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_CloseCount_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("CloseCount", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
 func (ec *executionContext) _Demo_id(ctx context.Context, field graphql.CollectedField, obj *model.Demo) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -11302,6 +12604,1898 @@ func (ec *executionContext) _LessonConnection_next(ctx context.Context, field gr
 }
 func (ec *executionContext) fieldContext_LessonConnection_next(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("LessonConnection", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_count(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_minMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_minMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MinMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_minMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_meanMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_meanMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MeanMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_meanMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_p50Ms(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_p50Ms(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.P50Ms, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_p50Ms(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_p90Ms(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_p90Ms(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.P90Ms, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_p90Ms(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_p95Ms(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_p95Ms(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.P95Ms, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_p95Ms(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_p99Ms(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_p99Ms(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.P99Ms, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_p99Ms(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_p999Ms(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_p999Ms(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.P999Ms, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_p999Ms(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadLatency_maxMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadLatency) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadLatency_maxMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MaxMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadLatency_maxMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadLatency", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_phase(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v load.Phase) graphql.Marshaler {
+			return ec.marshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type LoadPhase does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_elapsedMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_elapsedMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ElapsedMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_elapsedMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_plannedMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_plannedMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PlannedMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_plannedMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_connections(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_connections(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connections, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_connections(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_failed(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_failed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_failed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_abnormal(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_abnormal(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Abnormal, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_abnormal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_sent(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_sent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_sent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_received(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_received(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Received, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_received(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_graphqlErrors(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_graphqlErrors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.GraphqlErrors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_graphqlErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_sentPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_sentPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SentPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_sentPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_receivedPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_receivedPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ReceivedPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_receivedPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadProgress", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadProgress_latency(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadProgress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadProgress_lag(ctx context.Context, field graphql.CollectedField, obj *model.LoadProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadProgress_lag(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lag, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadProgress_lag(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadProgress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReason_text(ctx context.Context, field graphql.CollectedField, obj *model.LoadReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReason_text(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Text, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReason_text(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReason", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReason_count(ctx context.Context, field graphql.CollectedField, obj *model.LoadReason) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReason_count(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Count, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReason_count(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReason", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_since(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_since(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Since, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_since(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_open(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_open(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Open, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_open(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_peak(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_peak(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Peak, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_peak(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_opened(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_opened(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Opened, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_opened(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_closed(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_closed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Closed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_closed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_closeCodes(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_closeCodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CloseCodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.CloseCount) graphql.Marshaler {
+			return ec.marshalNCloseCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_closeCodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadReport",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CloseCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReport_in(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_in(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.In, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadTraffic) graphql.Marshaler {
+			return ec.marshalNLoadTraffic2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTraffic(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_in(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadReport",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadTraffic(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReport_out(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_out(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Out, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadTraffic) graphql.Marshaler {
+			return ec.marshalNLoadTraffic2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTraffic(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_out(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadReport",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadTraffic(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReport_roundTrip(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_roundTrip(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RoundTrip, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_roundTrip(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadReport",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReport_age(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_age(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Age, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_age(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadReport",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadReport_cpus(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_cpus(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cpus, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
+			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_cpus(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_memoryBytes(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_memoryBytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MemoryBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
+			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_memoryBytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_descriptors(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_descriptors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Descriptors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_descriptors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadReport_descriptorLimit(ctx context.Context, field graphql.CollectedField, obj *model.LoadReport) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadReport_descriptorLimit(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DescriptorLimit, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadReport_descriptorLimit(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadReport", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_endedEarly(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_endedEarly(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EndedEarly, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_endedEarly(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_heldMs(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_heldMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HeldMs, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_heldMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_opened(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_opened(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Opened, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_opened(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_failed(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_failed(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_failed(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_abnormal(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_abnormal(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Abnormal, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_abnormal(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_closeCodes(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_closeCodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.CloseCodes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.CloseCount) graphql.Marshaler {
+			return ec.marshalNCloseCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCountᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_closeCodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_CloseCount(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_reasons(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_reasons(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reasons, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.LoadReason) graphql.Marshaler {
+			return ec.marshalNLoadReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReasonᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_reasons(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadReason(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_due(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_due(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Due, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_due(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_sent(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_sent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_sent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_answered(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_answered(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Answered, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_answered(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_lost(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_lost(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lost, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_lost(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_unsent(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_unsent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Unsent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_unsent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_doubled(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_doubled(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Doubled, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_doubled(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_reordered(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_reordered(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reordered, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_reordered(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_foreign(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_foreign(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Foreign, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_foreign(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_graphqlErrors(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_graphqlErrors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.GraphqlErrors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_graphqlErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_sentPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_sentPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SentPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_sentPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_receivedPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_receivedPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ReceivedPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_receivedPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_latency(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_latency(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Latency, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_latency(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_service(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_service(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Service, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_service(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_connect(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_connect(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connect, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_connect(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_lag(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_lag(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lag, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+			return ec.marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_lag(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadLatency(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadResult_cpus(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_cpus(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cpus, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
+			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_cpus(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_behind(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_behind(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Behind, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_behind(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadResult", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LoadResult_verdicts(ctx context.Context, field graphql.CollectedField, obj *model.LoadResult) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadResult_verdicts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Verdicts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []load.Verdict) graphql.Marshaler {
+			return ec.marshalNLoadVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐVerdictᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadResult_verdicts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadResult",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadVerdict(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadRun_id(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadRun", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _LoadRun_startedAt(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_startedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.StartedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_startedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadRun", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _LoadRun_plan(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_plan(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Plan, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_plan(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadRun", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LoadRun_progress(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_progress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Progress, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadProgress) graphql.Marshaler {
+			return ec.marshalNLoadProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadProgress(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_progress(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadRun",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadProgress(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadRun_result(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_result(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Result, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.LoadResult) graphql.Marshaler {
+			return ec.marshalOLoadResult2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadResult(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_result(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "LoadRun",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadResult(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _LoadRun_failure(ctx context.Context, field graphql.CollectedField, obj *model.LoadRun) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadRun_failure(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failure, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_LoadRun_failure(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadRun", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LoadTraffic_messages(ctx context.Context, field graphql.CollectedField, obj *model.LoadTraffic) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadTraffic_messages(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Messages, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadTraffic_messages(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadTraffic", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadTraffic_bytes(ctx context.Context, field graphql.CollectedField, obj *model.LoadTraffic) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadTraffic_bytes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Bytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadTraffic_bytes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadTraffic", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadTraffic_messagesPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadTraffic) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadTraffic_messagesPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MessagesPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadTraffic_messagesPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadTraffic", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadTraffic_bytesPerSecond(ctx context.Context, field graphql.CollectedField, obj *model.LoadTraffic) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadTraffic_bytesPerSecond(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.BytesPerSecond, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v float64) graphql.Marshaler {
+			return ec.marshalNFloat2float64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadTraffic_bytesPerSecond(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadTraffic", field, false, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _LoadVerdict_assertion(ctx context.Context, field graphql.CollectedField, obj *load.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadVerdict_assertion(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Assertion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadVerdict_assertion(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _LoadVerdict_holds(ctx context.Context, field graphql.CollectedField, obj *load.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadVerdict_holds(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Holds, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadVerdict_holds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _LoadVerdict_measured(ctx context.Context, field graphql.CollectedField, obj *load.Verdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_LoadVerdict_measured(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Measured, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_LoadVerdict_measured(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("LoadVerdict", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _MQTTMessage_topic(ctx context.Context, field graphql.CollectedField, obj *model.MQTTMessage) (ret graphql.Marshaler) {
@@ -13324,6 +16518,94 @@ func (ec *executionContext) fieldContext_Mutation_submitAnswer(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_startLoadRun(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_startLoadRun(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StartLoadRun(ctx, fc.Args["session"].(*string), fc.Args["input"].(model.LoadRunInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadRun) graphql.Marshaler {
+			return ec.marshalNLoadRun2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRun(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_startLoadRun(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadRun(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_startLoadRun_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_stopLoadRun(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_stopLoadRun(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().StopLoadRun(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadRun) graphql.Marshaler {
+			return ec.marshalNLoadRun2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRun(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_stopLoadRun(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadRun(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_stopLoadRun_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_setMockScript(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -14826,6 +18108,94 @@ func (ec *executionContext) fieldContext_Query_lesson(ctx context.Context, field
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Query_lesson_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_loadReport(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_loadReport(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().LoadReport(ctx, fc.Args["session"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadReport) graphql.Marshaler {
+			return ec.marshalNLoadReport2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReport(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_loadReport(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadReport(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_loadReport_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_loadRun(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_loadRun(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().LoadRun(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadRun) graphql.Marshaler {
+			return ec.marshalNLoadRun2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRun(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_loadRun(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadRun(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_loadRun_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -17221,6 +20591,50 @@ func (ec *executionContext) fieldContext_Subscription_lessonEvents(ctx context.C
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = ec.field_Subscription_lessonEvents_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Subscription_loadRunProgress(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_loadRunProgress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().LoadRunProgress(ctx, fc.Args["id"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.LoadProgress) graphql.Marshaler {
+			return ec.marshalNLoadProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadProgress(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_loadRunProgress(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_LoadProgress(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_loadRunProgress_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -21212,6 +24626,171 @@ func (ec *executionContext) unmarshalInputChaosThrottlingInput(ctx context.Conte
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputLoadRunInput(ctx context.Context, obj any) (model.LoadRunInput, error) {
+	var it model.LoadRunInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["target"]; !present {
+		asMap["target"] = "LOAD"
+	}
+	if _, present := asMap["query"]; !present {
+		asMap["query"] = ""
+	}
+	if _, present := asMap["connections"]; !present {
+		asMap["connections"] = 10
+	}
+	if _, present := asMap["loop"]; !present {
+		asMap["loop"] = "OPEN"
+	}
+	if _, present := asMap["expect"]; !present {
+		asMap["expect"] = 0
+	}
+	if _, present := asMap["size"]; !present {
+		asMap["size"] = 128
+	}
+	if _, present := asMap["protocol"]; !present {
+		asMap["protocol"] = "GRAPHQL_TRANSPORT_WS"
+	}
+	if _, present := asMap["rampMs"]; !present {
+		asMap["rampMs"] = 1000
+	}
+	if _, present := asMap["warmUpMs"]; !present {
+		asMap["warmUpMs"] = 1000
+	}
+	if _, present := asMap["holdMs"]; !present {
+		asMap["holdMs"] = 10000
+	}
+	if _, present := asMap["timeoutMs"]; !present {
+		asMap["timeoutMs"] = 5000
+	}
+	if _, present := asMap["assertions"]; !present {
+		asMap["assertions"] = []any{}
+	}
+
+	fieldsInOrder := [...]string{"target", "query", "connections", "loop", "rate", "expect", "size", "protocol", "operation", "variables", "rampMs", "warmUpMs", "holdMs", "timeoutMs", "assertions"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "target":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("target"))
+			data, err := ec.unmarshalNLoadTarget2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTarget(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Target = data
+		case "query":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("query"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Query = data
+		case "connections":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("connections"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Connections = data
+		case "loop":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("loop"))
+			data, err := ec.unmarshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Loop = data
+		case "rate":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rate"))
+			data, err := ec.unmarshalOFloat2ᚖfloat64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Rate = data
+		case "expect":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expect"))
+			data, err := ec.unmarshalNFloat2float64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Expect = data
+		case "size":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("size"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Size = data
+		case "protocol":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("protocol"))
+			data, err := ec.unmarshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Protocol = data
+		case "operation":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("operation"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Operation = data
+		case "variables":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("variables"))
+			data, err := ec.unmarshalOJSON2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐJSON(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Variables = data
+		case "rampMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("rampMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RampMs = data
+		case "warmUpMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("warmUpMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.WarmUpMs = data
+		case "holdMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("holdMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.HoldMs = data
+		case "timeoutMs":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("timeoutMs"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.TimeoutMs = data
+		case "assertions":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assertions"))
+			data, err := ec.unmarshalNString2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Assertions = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputMockKnobsInput(ctx context.Context, obj any) (model.MockKnobsInput, error) {
 	var it model.MockKnobsInput
 	if obj == nil {
@@ -22984,6 +26563,49 @@ func (ec *executionContext) _ChoiceReason(ctx context.Context, sel ast.Selection
 	return out
 }
 
+var closeCountImplementors = []string{"CloseCount"}
+
+func (ec *executionContext) _CloseCount(ctx context.Context, sel ast.SelectionSet, obj *model.CloseCount) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, closeCountImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("CloseCount")
+		case "code":
+			out.Values[i] = ec._CloseCount_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec._CloseCount_count(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var demoImplementors = []string{"Demo"}
 
 func (ec *executionContext) _Demo(ctx context.Context, sel ast.SelectionSet, obj *model.Demo) graphql.Marshaler {
@@ -23523,6 +27145,650 @@ func (ec *executionContext) _LessonConnection(ctx context.Context, sel ast.Selec
 		case "next":
 			out.Values[i] = ec._LessonConnection_next(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadLatencyImplementors = []string{"LoadLatency"}
+
+func (ec *executionContext) _LoadLatency(ctx context.Context, sel ast.SelectionSet, obj *model.LoadLatency) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadLatencyImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadLatency")
+		case "count":
+			out.Values[i] = ec._LoadLatency_count(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "minMs":
+			out.Values[i] = ec._LoadLatency_minMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "meanMs":
+			out.Values[i] = ec._LoadLatency_meanMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "p50Ms":
+			out.Values[i] = ec._LoadLatency_p50Ms(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "p90Ms":
+			out.Values[i] = ec._LoadLatency_p90Ms(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "p95Ms":
+			out.Values[i] = ec._LoadLatency_p95Ms(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "p99Ms":
+			out.Values[i] = ec._LoadLatency_p99Ms(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "p999Ms":
+			out.Values[i] = ec._LoadLatency_p999Ms(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "maxMs":
+			out.Values[i] = ec._LoadLatency_maxMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadProgressImplementors = []string{"LoadProgress"}
+
+func (ec *executionContext) _LoadProgress(ctx context.Context, sel ast.SelectionSet, obj *model.LoadProgress) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadProgressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadProgress")
+		case "phase":
+			out.Values[i] = ec._LoadProgress_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "elapsedMs":
+			out.Values[i] = ec._LoadProgress_elapsedMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "plannedMs":
+			out.Values[i] = ec._LoadProgress_plannedMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connections":
+			out.Values[i] = ec._LoadProgress_connections(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "failed":
+			out.Values[i] = ec._LoadProgress_failed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "abnormal":
+			out.Values[i] = ec._LoadProgress_abnormal(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sent":
+			out.Values[i] = ec._LoadProgress_sent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "received":
+			out.Values[i] = ec._LoadProgress_received(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "graphqlErrors":
+			out.Values[i] = ec._LoadProgress_graphqlErrors(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentPerSecond":
+			out.Values[i] = ec._LoadProgress_sentPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "receivedPerSecond":
+			out.Values[i] = ec._LoadProgress_receivedPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "latency":
+			out.Values[i] = ec._LoadProgress_latency(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "lag":
+			out.Values[i] = ec._LoadProgress_lag(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadReasonImplementors = []string{"LoadReason"}
+
+func (ec *executionContext) _LoadReason(ctx context.Context, sel ast.SelectionSet, obj *model.LoadReason) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadReasonImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadReason")
+		case "text":
+			out.Values[i] = ec._LoadReason_text(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "count":
+			out.Values[i] = ec._LoadReason_count(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadReportImplementors = []string{"LoadReport"}
+
+func (ec *executionContext) _LoadReport(ctx context.Context, sel ast.SelectionSet, obj *model.LoadReport) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadReportImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadReport")
+		case "since":
+			out.Values[i] = ec._LoadReport_since(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "open":
+			out.Values[i] = ec._LoadReport_open(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "peak":
+			out.Values[i] = ec._LoadReport_peak(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "opened":
+			out.Values[i] = ec._LoadReport_opened(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closed":
+			out.Values[i] = ec._LoadReport_closed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closeCodes":
+			out.Values[i] = ec._LoadReport_closeCodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "in":
+			out.Values[i] = ec._LoadReport_in(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "out":
+			out.Values[i] = ec._LoadReport_out(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "roundTrip":
+			out.Values[i] = ec._LoadReport_roundTrip(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "age":
+			out.Values[i] = ec._LoadReport_age(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "cpus":
+			out.Values[i] = ec._LoadReport_cpus(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "memoryBytes":
+			out.Values[i] = ec._LoadReport_memoryBytes(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "descriptors":
+			out.Values[i] = ec._LoadReport_descriptors(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "descriptorLimit":
+			out.Values[i] = ec._LoadReport_descriptorLimit(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadResultImplementors = []string{"LoadResult"}
+
+func (ec *executionContext) _LoadResult(ctx context.Context, sel ast.SelectionSet, obj *model.LoadResult) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadResultImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadResult")
+		case "endedEarly":
+			out.Values[i] = ec._LoadResult_endedEarly(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "heldMs":
+			out.Values[i] = ec._LoadResult_heldMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "opened":
+			out.Values[i] = ec._LoadResult_opened(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "failed":
+			out.Values[i] = ec._LoadResult_failed(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "abnormal":
+			out.Values[i] = ec._LoadResult_abnormal(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "closeCodes":
+			out.Values[i] = ec._LoadResult_closeCodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reasons":
+			out.Values[i] = ec._LoadResult_reasons(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "due":
+			out.Values[i] = ec._LoadResult_due(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sent":
+			out.Values[i] = ec._LoadResult_sent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "answered":
+			out.Values[i] = ec._LoadResult_answered(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lost":
+			out.Values[i] = ec._LoadResult_lost(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "unsent":
+			out.Values[i] = ec._LoadResult_unsent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "doubled":
+			out.Values[i] = ec._LoadResult_doubled(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reordered":
+			out.Values[i] = ec._LoadResult_reordered(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "foreign":
+			out.Values[i] = ec._LoadResult_foreign(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "graphqlErrors":
+			out.Values[i] = ec._LoadResult_graphqlErrors(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sentPerSecond":
+			out.Values[i] = ec._LoadResult_sentPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "receivedPerSecond":
+			out.Values[i] = ec._LoadResult_receivedPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "latency":
+			out.Values[i] = ec._LoadResult_latency(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "service":
+			out.Values[i] = ec._LoadResult_service(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "connect":
+			out.Values[i] = ec._LoadResult_connect(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "lag":
+			out.Values[i] = ec._LoadResult_lag(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "cpus":
+			out.Values[i] = ec._LoadResult_cpus(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "behind":
+			out.Values[i] = ec._LoadResult_behind(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "verdicts":
+			out.Values[i] = ec._LoadResult_verdicts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadRunImplementors = []string{"LoadRun"}
+
+func (ec *executionContext) _LoadRun(ctx context.Context, sel ast.SelectionSet, obj *model.LoadRun) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadRunImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadRun")
+		case "id":
+			out.Values[i] = ec._LoadRun_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startedAt":
+			out.Values[i] = ec._LoadRun_startedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "plan":
+			out.Values[i] = ec._LoadRun_plan(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "progress":
+			out.Values[i] = ec._LoadRun_progress(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "result":
+			out.Values[i] = ec._LoadRun_result(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "failure":
+			out.Values[i] = ec._LoadRun_failure(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadTrafficImplementors = []string{"LoadTraffic"}
+
+func (ec *executionContext) _LoadTraffic(ctx context.Context, sel ast.SelectionSet, obj *model.LoadTraffic) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadTrafficImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadTraffic")
+		case "messages":
+			out.Values[i] = ec._LoadTraffic_messages(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bytes":
+			out.Values[i] = ec._LoadTraffic_bytes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "messagesPerSecond":
+			out.Values[i] = ec._LoadTraffic_messagesPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "bytesPerSecond":
+			out.Values[i] = ec._LoadTraffic_bytesPerSecond(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var loadVerdictImplementors = []string{"LoadVerdict"}
+
+func (ec *executionContext) _LoadVerdict(ctx context.Context, sel ast.SelectionSet, obj *load.Verdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, loadVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("LoadVerdict")
+		case "assertion":
+			out.Values[i] = ec._LoadVerdict_assertion(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "holds":
+			out.Values[i] = ec._LoadVerdict_holds(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "measured":
+			out.Values[i] = ec._LoadVerdict_measured(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -24283,6 +28549,20 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "startLoadRun":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_startLoadRun(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "stopLoadRun":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_stopLoadRun(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		case "setMockScript":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_setMockScript(ctx, field)
@@ -25003,6 +29283,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				}()
 				res = ec._Query_lesson(ctx, field)
 				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "loadReport":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_loadReport(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "loadRun":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_loadRun(ctx, field)
+				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
 				return res
@@ -26015,6 +30339,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_wireEvents(ctx, fields[0])
 	case "lessonEvents":
 		return ec._Subscription_lessonEvents(ctx, fields[0])
+	case "loadRunProgress":
+		return ec._Subscription_loadRunProgress(ctx, fields[0])
 	case "messageUpdates":
 		return ec._Subscription_messageUpdates(ctx, fields[0])
 	case "presenceUpdates":
@@ -27755,6 +32081,26 @@ func (ec *executionContext) marshalNChoiceReason2ᚕgithubᚗcomᚋsluiceᚑgate
 	return ret
 }
 
+func (ec *executionContext) marshalNCloseCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCount(ctx context.Context, sel ast.SelectionSet, v model.CloseCount) graphql.Marshaler {
+	return ec._CloseCount(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNCloseCount2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCountᚄ(ctx context.Context, sel ast.SelectionSet, v []model.CloseCount) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNCloseCount2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐCloseCount(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNCursor2string(ctx context.Context, v any) (string, error) {
 	res, err := graphql.UnmarshalString(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -27954,6 +32300,169 @@ func (ec *executionContext) marshalNLessonEvent2githubᚗcomᚋsluiceᚑgateway�
 		return graphql.Null
 	}
 	return ec._LessonEvent(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop(ctx context.Context, v any) (load.Loop, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop(ctx context.Context, sel ast.SelectionSet, v load.Loop) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop = map[string]load.Loop{
+		"OPEN":   load.Open,
+		"CLOSED": load.Closed,
+		"LISTEN": load.Listen,
+	}
+	marshalNLoadLoop2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐLoop = map[load.Loop]string{
+		load.Open:   "OPEN",
+		load.Closed: "CLOSED",
+		load.Listen: "LISTEN",
+	}
+)
+
+func (ec *executionContext) unmarshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase(ctx context.Context, v any) (load.Phase, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase(ctx context.Context, sel ast.SelectionSet, v load.Phase) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase = map[string]load.Phase{
+		"RAMP":    load.Ramping,
+		"WARM_UP": load.WarmingUp,
+		"HOLD":    load.Holding,
+		"DRAIN":   load.Draining,
+		"DONE":    load.Done,
+	}
+	marshalNLoadPhase2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐPhase = map[load.Phase]string{
+		load.Ramping:   "RAMP",
+		load.WarmingUp: "WARM_UP",
+		load.Holding:   "HOLD",
+		load.Draining:  "DRAIN",
+		load.Done:      "DONE",
+	}
+)
+
+func (ec *executionContext) marshalNLoadProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadProgress(ctx context.Context, sel ast.SelectionSet, v model.LoadProgress) graphql.Marshaler {
+	return ec._LoadProgress(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol(ctx context.Context, v any) (load.Protocol, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := unmarshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol[tmp]
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol(ctx context.Context, sel ast.SelectionSet, v load.Protocol) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(marshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol[v])
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+var (
+	unmarshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol = map[string]load.Protocol{
+		"GRAPHQL_TRANSPORT_WS": load.TransportWS,
+		"GRAPHQL_WS":           load.LegacyWS,
+	}
+	marshalNLoadProtocol2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐProtocol = map[load.Protocol]string{
+		load.TransportWS: "GRAPHQL_TRANSPORT_WS",
+		load.LegacyWS:    "GRAPHQL_WS",
+	}
+)
+
+func (ec *executionContext) marshalNLoadReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReason(ctx context.Context, sel ast.SelectionSet, v model.LoadReason) graphql.Marshaler {
+	return ec._LoadReason(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLoadReason2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReasonᚄ(ctx context.Context, sel ast.SelectionSet, v []model.LoadReason) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNLoadReason2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReason(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNLoadReport2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadReport(ctx context.Context, sel ast.SelectionSet, v model.LoadReport) graphql.Marshaler {
+	return ec._LoadReport(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLoadRun2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRun(ctx context.Context, sel ast.SelectionSet, v model.LoadRun) graphql.Marshaler {
+	return ec._LoadRun(ctx, sel, &v)
+}
+
+func (ec *executionContext) unmarshalNLoadRunInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadRunInput(ctx context.Context, v any) (model.LoadRunInput, error) {
+	res, err := ec.unmarshalInputLoadRunInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNLoadTarget2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTarget(ctx context.Context, v any) (model.LoadTarget, error) {
+	var res model.LoadTarget
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNLoadTarget2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTarget(ctx context.Context, sel ast.SelectionSet, v model.LoadTarget) graphql.Marshaler {
+	return v
+}
+
+func (ec *executionContext) marshalNLoadTraffic2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadTraffic(ctx context.Context, sel ast.SelectionSet, v model.LoadTraffic) graphql.Marshaler {
+	return ec._LoadTraffic(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLoadVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐVerdict(ctx context.Context, sel ast.SelectionSet, v load.Verdict) graphql.Marshaler {
+	return ec._LoadVerdict(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNLoadVerdict2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐVerdictᚄ(ctx context.Context, sel ast.SelectionSet, v []load.Verdict) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNLoadVerdict2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlabsᚋloadᚐVerdict(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNLocale2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (model.Locale, error) {
@@ -29280,6 +33789,20 @@ func (ec *executionContext) marshalOLesson2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋ
 		return graphql.Null
 	}
 	return ec._Lesson(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOLoadLatency2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadLatency(ctx context.Context, sel ast.SelectionSet, v *model.LoadLatency) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._LoadLatency(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOLoadResult2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLoadResult(ctx context.Context, sel ast.SelectionSet, v *model.LoadResult) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._LoadResult(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx context.Context, v any) (*model.Locale, error) {

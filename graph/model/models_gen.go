@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/rooms"
 	"github.com/sluice-gateway/sluice/labs/chaos"
+	"github.com/sluice-gateway/sluice/labs/load"
 	"github.com/sluice-gateway/sluice/labs/mock"
 )
 
@@ -157,6 +158,14 @@ type ChaosThrottlingInput struct {
 	BytesPerSecond *int `json:"bytesPerSecond,omitempty"`
 }
 
+// How many connections ended with a close code.
+type CloseCount struct {
+	// The code (RFC 6455, section 7.4).
+	Code int `json:"code"`
+	// How many.
+	Count float64 `json:"count"`
+}
+
 // What the gateway has to do. Counters begin at its start.
 type GatewayStats struct {
 	// When this was counted.
@@ -187,6 +196,214 @@ type LabServer struct {
 	Name string `json:"name"`
 	// Where a WebSocket client finds it.
 	URL string `json:"url"`
+}
+
+// A distribution of times, each exact to 0.1 %, in a load server's report to 1 %.
+type LoadLatency struct {
+	// How many times.
+	Count float64 `json:"count"`
+	// The shortest, in milliseconds.
+	MinMs float64 `json:"minMs"`
+	// The average, in milliseconds, which hides most of what matters.
+	MeanMs float64 `json:"meanMs"`
+	// Half were at most this, in milliseconds.
+	P50Ms float64 `json:"p50Ms"`
+	// 90 % were at most this, in milliseconds.
+	P90Ms float64 `json:"p90Ms"`
+	// 95 % were at most this, in milliseconds.
+	P95Ms float64 `json:"p95Ms"`
+	// 99 % were at most this, in milliseconds.
+	P99Ms float64 `json:"p99Ms"`
+	// 99.9 % were at most this, in milliseconds.
+	P999Ms float64 `json:"p999Ms"`
+	// The longest, in milliseconds.
+	MaxMs float64 `json:"maxMs"`
+}
+
+// A load run at a moment. Rates, latency and lag are those of the second before.
+type LoadProgress struct {
+	// What it does.
+	Phase load.Phase `json:"phase"`
+	// Since the start, in milliseconds.
+	ElapsedMs float64 `json:"elapsedMs"`
+	// What ramp, warm-up and hold take together, in milliseconds.
+	PlannedMs float64 `json:"plannedMs"`
+	// Connections that are open.
+	Connections int `json:"connections"`
+	// Connections that failed to open.
+	Failed int `json:"failed"`
+	// Connections that ended abnormally.
+	Abnormal int `json:"abnormal"`
+	// Messages sent since the start.
+	Sent float64 `json:"sent"`
+	// Answers, or events, since the start.
+	Received float64 `json:"received"`
+	// GraphQL errors since the start.
+	GraphqlErrors float64 `json:"graphqlErrors"`
+	// Messages sent.
+	SentPerSecond float64 `json:"sentPerSecond"`
+	// Answers, or events.
+	ReceivedPerSecond float64 `json:"receivedPerSecond"`
+	// From when a message was due to its answer; null: none came.
+	Latency *LoadLatency `json:"latency,omitempty"`
+	// How late the generator itself was; null: unknown.
+	Lag *LoadLatency `json:"lag,omitempty"`
+}
+
+// How often something went wrong.
+type LoadReason struct {
+	// What.
+	Text string `json:"text"`
+	// How often.
+	Count float64 `json:"count"`
+}
+
+// What a load server has counted.
+type LoadReport struct {
+	// When it began.
+	Since time.Time `json:"since"`
+	// Connections that are open.
+	Open int `json:"open"`
+	// The most that were open at a time.
+	Peak int `json:"peak"`
+	// Connections that were opened.
+	Opened float64 `json:"opened"`
+	// Connections that have ended.
+	Closed float64 `json:"closed"`
+	// With which codes: 1006 without a Close frame, 1005 with one that has no code.
+	CloseCodes []CloseCount `json:"closeCodes"`
+	// What came from clients.
+	In LoadTraffic `json:"in"`
+	// What went to clients.
+	Out LoadTraffic `json:"out"`
+	// From a ping of the server's to its pong; null: none came yet.
+	RoundTrip *LoadLatency `json:"roundTrip,omitempty"`
+	// How old messages were when they came, of those that say when they were sent, by the clock of the client; null: none did.
+	Age *LoadLatency `json:"age,omitempty"`
+	// How many processors' time the gateway used since the report before; null: unknown.
+	Cpus *float64 `json:"cpus,omitempty"`
+	// Memory of the gateway in bytes; null: unknown.
+	MemoryBytes *float64 `json:"memoryBytes,omitempty"`
+	// Open files and sockets of the gateway; null: unknown.
+	Descriptors *int `json:"descriptors,omitempty"`
+	// How many it may have (`ulimit -n`); null: unknown.
+	DescriptorLimit *int `json:"descriptorLimit,omitempty"`
+}
+
+// What a load run has measured. Messages are those that were due in the hold.
+type LoadResult struct {
+	// Whether it was stopped before its plan ended.
+	EndedEarly bool `json:"endedEarly"`
+	// How long was measured, in milliseconds.
+	HeldMs float64 `json:"heldMs"`
+	// Connections that opened.
+	Opened int `json:"opened"`
+	// Connections that failed to open.
+	Failed int `json:"failed"`
+	// Connections that ended before the run did, and those without a Close frame.
+	Abnormal int `json:"abnormal"`
+	// How connections ended, by close code: 1006 without a Close frame, 1005 with one that has no code.
+	CloseCodes []CloseCount `json:"closeCodes"`
+	// Why things went wrong, the most frequent first.
+	Reasons []LoadReason `json:"reasons"`
+	// Messages that were due, or events that should have come.
+	Due float64 `json:"due"`
+	// Messages that left.
+	Sent float64 `json:"sent"`
+	// Messages that were answered, or events that came.
+	Answered float64 `json:"answered"`
+	// Messages that left and were not answered, or events that did not come.
+	Lost float64 `json:"lost"`
+	// Messages that were due when there was no connection, or one that took no more.
+	Unsent float64 `json:"unsent"`
+	// Messages that were answered again.
+	Doubled float64 `json:"doubled"`
+	// Messages that were answered after a later one.
+	Reordered float64 `json:"reordered"`
+	// Messages that nobody asked for, or damaged ones.
+	Foreign float64 `json:"foreign"`
+	// GraphQL errors.
+	GraphqlErrors float64 `json:"graphqlErrors"`
+	// Messages sent in a second.
+	SentPerSecond float64 `json:"sentPerSecond"`
+	// Answers, or events, in a second.
+	ReceivedPerSecond float64 `json:"receivedPerSecond"`
+	// From when a message was due to its answer; in a closed loop, from when it was sent; of an event, its age, if it holds a time. Messages without an answer count with the time that was waited. Null: none was measured.
+	Latency *LoadLatency `json:"latency,omitempty"`
+	// From when a message was sent to its answer; null: none was measured.
+	Service *LoadLatency `json:"service,omitempty"`
+	// From when a connection was due until it could be used; null: none could.
+	Connect *LoadLatency `json:"connect,omitempty"`
+	// How late the generator itself was; null: unknown.
+	Lag *LoadLatency `json:"lag,omitempty"`
+	// How many processors' time the gateway used, generator and server together; null: unknown.
+	Cpus *float64 `json:"cpus,omitempty"`
+	// Why the figures may be the generator's own rather than the server's; null: it kept up.
+	Behind *string `json:"behind,omitempty"`
+	// What became of the assertions, in their order.
+	Verdicts []load.Verdict `json:"verdicts"`
+}
+
+// A load run.
+type LoadRun struct {
+	// Whoever knows it may watch and stop the run.
+	ID string `json:"id"`
+	// When it began.
+	StartedAt time.Time `json:"startedAt"`
+	// What it does, in a sentence.
+	Plan string `json:"plan"`
+	// Where it is.
+	Progress LoadProgress `json:"progress"`
+	// What it has measured. Null: it runs, or it could not be made.
+	Result *LoadResult `json:"result,omitempty"`
+	// Why it could not be made, such as that the server lets nobody in. Null: it could, or it runs.
+	Failure *string `json:"failure,omitempty"`
+}
+
+// A load run to start.
+type LoadRunInput struct {
+	// Where to.
+	Target LoadTarget `json:"target"`
+	// The query of the URL, such as `mode=silent`.
+	Query string `json:"query"`
+	// How many WebSockets: 1 to 500.
+	Connections int `json:"connections"`
+	// When messages are sent. A GraphQL subscription always listens.
+	Loop load.Loop `json:"loop"`
+	// How many messages, or operations, each connection sends in a second: 0, which only holds connections, or 0.01 on, 5,000 on all connections together. Null: 1, or 0 where the loop is `LISTEN`.
+	Rate *float64 `json:"rate,omitempty"`
+	// How many events each connection should get in a second where it listens, so that missing ones are counted: 0.01 on; 0: any number.
+	Expect float64 `json:"expect"`
+	// Bytes of a message: 63 to 65,536. Not for GraphQL.
+	Size int `json:"size"`
+	// Which subprotocol, where the target is `GRAPHQL`.
+	Protocol load.Protocol `json:"protocol"`
+	// The document, where the target is `GRAPHQL`. A subscription is opened once on each connection, a query is run at `rate`; a mutation is not accepted.
+	Operation *string `json:"operation,omitempty"`
+	// Its variables: a JSON object.
+	Variables JSON `json:"variables,omitempty"`
+	// From the first connection to the last, evenly, in milliseconds.
+	RampMs int `json:"rampMs"`
+	// After the ramp, before anything is measured, in milliseconds.
+	WarmUpMs int `json:"warmUpMs"`
+	// What is measured, in milliseconds: 100 on, one minute together with ramp and warm-up.
+	HoldMs int `json:"holdMs"`
+	// For an opening handshake, and for the last answers, in milliseconds: 100 to 60,000.
+	TimeoutMs int `json:"timeoutMs"`
+	// What has to hold, such as `p99<100ms`, `errors<1%`, `rate>900/s`, `no-loss`: at most 20.
+	Assertions []string `json:"assertions"`
+}
+
+// What went one way.
+type LoadTraffic struct {
+	// Messages.
+	Messages float64 `json:"messages"`
+	// Bytes of their payloads.
+	Bytes float64 `json:"bytes"`
+	// Messages in the last full second.
+	MessagesPerSecond float64 `json:"messagesPerSecond"`
+	// Bytes in the last full second.
+	BytesPerSecond float64 `json:"bytesPerSecond"`
 }
 
 // A message and where it stands.
@@ -543,6 +760,73 @@ func (e *DemoState) UnmarshalJSON(b []byte) error {
 }
 
 func (e DemoState) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
+}
+
+// One of this gateway's servers.
+type LoadTarget string
+
+const (
+	// The echo server.
+	LoadTargetEcho LoadTarget = "ECHO"
+	// The load server, which also reports what it has counted: `loadReport`.
+	LoadTargetLoad LoadTarget = "LOAD"
+	// The scripted server.
+	LoadTargetMock LoadTarget = "MOCK"
+	// The server with faults.
+	LoadTargetChaos LoadTarget = "CHAOS"
+	// GraphQL: `operation` says what is run.
+	LoadTargetGraphql LoadTarget = "GRAPHQL"
+)
+
+var AllLoadTarget = []LoadTarget{
+	LoadTargetEcho,
+	LoadTargetLoad,
+	LoadTargetMock,
+	LoadTargetChaos,
+	LoadTargetGraphql,
+}
+
+func (e LoadTarget) IsValid() bool {
+	switch e {
+	case LoadTargetEcho, LoadTargetLoad, LoadTargetMock, LoadTargetChaos, LoadTargetGraphql:
+		return true
+	}
+	return false
+}
+
+func (e LoadTarget) String() string {
+	return string(e)
+}
+
+func (e *LoadTarget) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = LoadTarget(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid LoadTarget", str)
+	}
+	return nil
+}
+
+func (e LoadTarget) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *LoadTarget) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e LoadTarget) MarshalJSON() ([]byte, error) {
 	var buf bytes.Buffer
 	e.MarshalGQL(&buf)
 	return buf.Bytes(), nil

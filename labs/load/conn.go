@@ -93,12 +93,8 @@ func (c *conn) enter(ws *websocket.Conn) bool {
 
 func (c *conn) failed(ctx context.Context, err error) {
 	r := c.run
-	select {
-	case <-r.halted:
-		if ctx.Err() != nil {
-			return // the run ended early, and the handshake with it
-		}
-	default:
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // the run ended early, and the handshake with it
 	}
 	why := plainly(err)
 	r.reasons.add("not opened: " + why)
@@ -230,7 +226,7 @@ func (c *conn) sendOpen(begin int64) {
 		} else if waited > 0 && due >= r.measure {
 			c.heldUp++
 		}
-		r.late(due, before-waited)
+		r.late(&r.lag, due, before-waited)
 		if c.send(seq, due) != nil {
 			return // the reader finds out why
 		}
@@ -257,7 +253,7 @@ func (c *conn) sendClosed() {
 		default:
 		}
 		now := r.clock.now()
-		r.late(due, now)
+		r.late(&r.lag, due, now)
 		if c.send(seq, now) != nil {
 			return
 		}

@@ -106,8 +106,8 @@ type Generator struct {
 	// whatever else runs in it; nil: unknown.
 	CPUs    *float64 `json:"cpus"`
 	Process Process  `json:"process"`
-	// Lag is how late the generator was through its own fault: with messages, or,
-	// where none are sent, with a clock of ten milliseconds.
+	// Lag is how late the generator was through its own fault: with messages, or
+	// with a clock of ten milliseconds where none are sent or that was later still.
 	Lag    *Latency `json:"lag"`
 	HeldUp int64    `json:"heldUp"` // messages that were late because a connection took no more
 	Behind bool     `json:"behind"` // the figures may be those of the generator rather than of the server

@@ -51,8 +51,10 @@ type run struct {
 	progress func(Progress)
 	speech   speech
 	dialer   websocket.Dialer
-	buffers  sync.Pool // of *[]byte, for messages that are read or written
-	dials    chan struct{}
+	buffers  sync.Pool     // of *[]byte, for messages that are read or written
+	dials    chan struct{} // takes a place for each handshake
+
+	stopDialing context.CancelFunc
 
 	clock   clock
 	start   int64         // when the ramp begins, by the clock
@@ -63,8 +65,9 @@ type run struct {
 	stopped chan struct{} // closed when nobody is to send any more
 	conns   []*conn
 
-	latency, service, connect, lag histogram
-	second, secondLag              histogram // since the last sample
+	latency, service, connect histogram
+	lag, beats                histogram
+	second, secondLag         histogram // since the last sample
 
 	opened, failed, abnormal, isOpen                      atomic.Int64
 	sent, received, waiting, errors, bytesSent, bytesRead atomic.Int64
@@ -110,11 +113,12 @@ func newRun(plan Plan, progress func(Progress)) *run {
 func (r *run) play(ctx context.Context) error {
 	dialing, stopDialing := context.WithDeadline(ctx, r.clock.time(r.end.Load()))
 	defer stopDialing()
+	r.stopDialing = stopDialing
 	var connections, helpers sync.WaitGroup
 	helpers.Go(func() { r.open(dialing, &connections) })
 	helpers.Go(r.keepTime)
+	helpers.Go(r.beat)
 	r.hold(ctx)
-	stopDialing()
 	r.cpuAtEnd = ownProcess().CPUSeconds
 	helpers.Wait()
 	r.drain()
@@ -198,12 +202,13 @@ func (r *run) giveUp(why string) {
 	defer r.mu.Unlock()
 	if r.refusal == nil {
 		r.refusal = fmt.Errorf("load: %s lets nobody in: %s", r.plan.URL, why)
+		r.stopDialing()
 		r.halt()
 	}
 }
 
-// The schedule: message k of connection i is due so long after
-// the start. All connections together are evenly spread.
+// due is the schedule: when connection i is to send its message k. All connections
+// together are evenly spread.
 func (r *run) due(i int, k int64) int64 {
 	step := 1e9 / r.plan.Rate / float64(len(r.conns))
 	return r.start + int64(float64(k*int64(len(r.conns))+int64(i))*step)
@@ -218,11 +223,9 @@ func (r *run) firstDue(i int, at int64) int64 {
 	return k
 }
 
-// keepTime wakes the senders, each when something is due on it. Where nothing is
-// sent it finds out how late this process gets to run.
+// keepTime wakes the senders, each when something is due on it.
 func (r *run) keepTime() {
 	if r.plan.Rate == 0 {
-		r.beat()
 		return
 	}
 	for k := int64(0); ; k++ {
@@ -246,20 +249,21 @@ func (r *run) keepTime() {
 	}
 }
 
+// beat finds out how late this process gets to run.
 func (r *run) beat() {
 	const every = int64(10 * time.Millisecond)
 	for due := r.clock.now() + every; due < r.end.Load(); due = max(due+every, r.clock.now()) {
 		if !r.waitUntil(due) {
 			return
 		}
-		r.late(due, r.clock.now())
+		r.late(&r.beats, due, r.clock.now())
 	}
 }
 
 // late records how late the generator itself was for something that was due.
-func (r *run) late(due, now int64) {
+func (r *run) late(lag *histogram, due, now int64) {
 	if due >= r.measure {
-		r.lag.record(time.Duration(now - due))
+		lag.record(time.Duration(now - due))
 	}
 	r.secondLag.record(time.Duration(now - due))
 }
@@ -350,6 +354,9 @@ func (r *run) result() Result {
 // judgeItself says whether the generator kept up.
 func (r *run) judgeItself(g *Generator, held float64) {
 	g.Process, g.Lag = ownProcess(), r.lag.latency(false)
+	if beats := r.beats.latency(false); beats != nil && (g.Lag == nil || beats.P99 > lagBound && beats.P99 > g.Lag.P99) {
+		g.Lag = beats
+	}
 	if r.cpuAtMeasure != nil && r.cpuAtEnd != nil && held > 0 {
 		cpus := math.Round((*r.cpuAtEnd-*r.cpuAtMeasure)/held*1000) / 1000
 		g.CPUs = &cpus

@@ -10,16 +10,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vektah/gqlparser/v2/ast"
+
 	"github.com/sluice-gateway/sluice/internal/live"
 )
 
 // What a client is told.
 const (
-	CodeOff     = "LOAD_RUNS_OFF"
+	CodeOff     = "LOAD_OFF"
 	CodeBusy    = "LOAD_RUN_BUSY"
 	CodeUnknown = "LOAD_RUN_UNKNOWN"
 	codeRange   = "ARGUMENT_OUT_OF_RANGE"
 )
+
+// ErrOff says that there are no load runs, and no load server.
+var ErrOff = live.Errorf(CodeOff, "Load is off: start the gateway with --load, or use the command sluice load.")
 
 // RunsConfig is what a Runs needs. Zero fields take the defaults in brackets.
 type RunsConfig struct {
@@ -37,7 +42,7 @@ var RunsCaps = Caps{Connections: 500, Rate: 5000, Size: 64 << 10, Time: time.Min
 
 // Runs are the runs that clients of the gateway start, all of them against the
 // gateway itself. Each run has the goroutines of Run and one that waits for its
-// end. They end with Close.
+// end. They end with Close. Where load is off it is nil, and lets nobody start one.
 type Runs struct {
 	cfg  RunsConfig
 	work sync.WaitGroup
@@ -58,6 +63,20 @@ func NewRuns(cfg RunsConfig) *Runs {
 	return &Runs{cfg: cfg}
 }
 
+// On reports whether runs can be started.
+func (r *Runs) On() bool { return r != nil && r.cfg.Base != "" }
+
+// Order is what a client wants.
+type Order struct {
+	Session    string // empty: none
+	Path       string // of the gateway, with a query
+	Plan       Plan   // without a URL
+	Assertions []string
+}
+
+// maxAssertions is how many an Order may have.
+const maxAssertions = 20
+
 // Started is a run that a client has started. Whoever knows its ID may watch and
 // stop it.
 type Started struct {
@@ -66,7 +85,8 @@ type Started struct {
 	Plan    Plan
 	At      time.Time
 
-	stop func()
+	assertions []Assertion
+	stop       func()
 
 	mu       sync.Mutex
 	progress Progress
@@ -98,16 +118,29 @@ func (s *Started) Failure() string {
 	return s.failure
 }
 
-// Start starts a run against a path of the gateway's. The plan has no URL. An
-// error is a *live.Error.
-func (r *Runs) Start(session, path string, plan Plan) (*Started, error) {
-	if r.cfg.Base == "" {
-		return nil, live.Errorf(CodeOff, "Load runs are off: start the gateway with --load-runs, or use the command sluice load.")
+// Start starts a run. Runs come from this machine, which many limits on clients
+// leave alone, so that they may not change anything. An error is a *live.Error.
+func (r *Runs) Start(o Order) (*Started, error) {
+	if !r.On() {
+		return nil, ErrOff
 	}
-	plan.URL = r.cfg.Base + path
+	plan := o.Plan
+	plan.URL = r.cfg.Base + o.Path
 	plan, err := plan.Check(r.cfg.Caps)
 	if wrong := (*PlanError)(nil); errors.As(err, &wrong) {
 		return nil, live.Errorf(codeRange, "%s %s.", wrong.Field, wrong.Text)
+	}
+	if kind, err := operationKind(plan.Operation); err == nil && kind == ast.Mutation {
+		return nil, live.Errorf(codeRange, "operation is a mutation: a query or a subscription is accepted.")
+	}
+	if len(o.Assertions) > maxAssertions {
+		return nil, live.Errorf(codeRange, "There are %d assertions: at most %d are accepted.", len(o.Assertions), maxAssertions)
+	}
+	assertions := make([]Assertion, len(o.Assertions))
+	for i, text := range o.Assertions {
+		if assertions[i], err = ParseAssertion(text); err != nil {
+			return nil, live.Errorf(codeRange, "%s.", err)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +149,7 @@ func (r *Runs) Start(session, path string, plan Plan) (*Started, error) {
 	for _, other := range r.runs {
 		if !other.over() {
 			active++
-			if other.Session == session {
+			if other.Session == o.Session {
 				return nil, live.Errorf(CodeBusy, "A load run is under way: wait for its end, or call stopLoadRun.")
 			}
 		}
@@ -125,7 +158,10 @@ func (r *Runs) Start(session, path string, plan Plan) (*Started, error) {
 		return nil, live.Errorf(CodeBusy, "There are %d load runs of others: try again in a minute.", active)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	one := &Started{ID: rand.Text(), Session: session, Plan: plan, At: time.Now(), stop: cancel, progress: Progress{Phase: Ramping, Planned: plan.Ramp + plan.WarmUp + plan.Hold}}
+	one := &Started{
+		ID: rand.Text(), Session: o.Session, Plan: plan, At: time.Now(), assertions: assertions, stop: cancel,
+		progress: Progress{Phase: Ramping, Planned: plan.Ramp + plan.WarmUp + plan.Hold},
+	}
 	r.runs = append(r.runs, one)
 	r.work.Go(func() {
 		defer cancel()
@@ -152,6 +188,9 @@ func (r *Runs) forget(now time.Time) {
 
 // Find returns a run; an error is a *live.Error.
 func (r *Runs) Find(id string) (*Started, error) {
+	if !r.On() {
+		return nil, ErrOff
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(time.Now())
@@ -237,6 +276,9 @@ func (s *Started) end(result Result, err error) {
 	if err != nil {
 		s.failure = strings.TrimPrefix(err.Error(), "load: ")
 	} else {
+		for _, assertion := range s.assertions {
+			result.Verdicts = append(result.Verdicts, assertion.Judge(result))
+		}
 		s.result = &result
 	}
 	watchers := s.watchers

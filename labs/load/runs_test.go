@@ -54,7 +54,7 @@ func TestARunIsWatchedAndKept(t *testing.T) {
 	_, url := start(t, Config{})
 	runs := NewRuns(RunsConfig{Base: url})
 	defer runs.Close()
-	one, err := runs.Start("s", "/load", Plan{Connections: 5, Rate: 20, Hold: 1200 * time.Millisecond})
+	one, err := runs.Start(Order{Session: "s", Path: "/load", Plan: Plan{Connections: 5, Rate: 20, Hold: 1200 * time.Millisecond}, Assertions: []string{"no-loss", "rate>1000/s"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestARunIsWatchedAndKept(t *testing.T) {
 	if len(events) < 3 || events[len(events)-1].Phase != Done || events[len(events)-1].Sent == 0 {
 		t.Errorf("%+v", events)
 	}
-	if result := one.Result(); result == nil || result.Messages.wrong() != 0 || one.Failure() != "" {
+	if result := one.Result(); result == nil || result.Messages.wrong() != 0 || one.Failure() != "" || len(result.Verdicts) != 2 || !result.Verdicts[0].Holds || result.Verdicts[1].Holds {
 		t.Errorf("%+v, %s", result, one.Failure())
 	}
 	late, err := runs.Watch(t.Context(), one.ID)
@@ -88,25 +88,31 @@ func TestRunsAreBounded(t *testing.T) {
 	runs := NewRuns(RunsConfig{Base: url, Runs: 2, Kept: 3})
 	defer runs.Close()
 	long := Plan{Connections: 1, Rate: 1, Hold: 50 * time.Second}
-	a, err := runs.Start("a", "/load", long)
+	a, err := runs.Start(Order{Session: "a", Path: "/load", Plan: long})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runs.Start("a", "/load", long); code(err) != CodeBusy {
+	if _, err := runs.Start(Order{Session: "a", Path: "/load", Plan: long}); code(err) != CodeBusy {
 		t.Errorf("two of one session: %v", err)
 	}
-	if _, err := runs.Start("b", "/load", long); err != nil {
+	if _, err := runs.Start(Order{Session: "b", Path: "/load", Plan: long}); err != nil {
 		t.Errorf("another session's: %v", err)
 	}
-	if _, err := runs.Start("c", "/load", long); code(err) != CodeBusy || !strings.Contains(err.Error(), "2 load runs") {
+	if _, err := runs.Start(Order{Session: "c", Path: "/load", Plan: long}); code(err) != CodeBusy || !strings.Contains(err.Error(), "2 load runs") {
 		t.Errorf("one too many in all: %v", err)
 	}
 	for field, plan := range map[string]Plan{
 		"connections": {Connections: 501, Hold: time.Second}, "rate": {Connections: 500, Rate: 11, Hold: time.Second},
 		"hold": {Connections: 1, Hold: 61 * time.Second}, "size": {Connections: 1, Hold: time.Second, Size: 65 << 10},
+		"mutation": {Connections: 1, Hold: time.Second, Protocol: LegacyWS, Operation: "mutation { a }"},
 	} {
-		if _, err := runs.Start("c", "/load", plan); code(err) != "ARGUMENT_OUT_OF_RANGE" || !strings.Contains(err.Error(), field) {
+		if _, err := runs.Start(Order{Session: "c", Path: "/load", Plan: plan}); code(err) != "ARGUMENT_OUT_OF_RANGE" || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
+		}
+	}
+	for _, assertions := range [][]string{{"fast"}, make([]string, 21)} {
+		if _, err := runs.Start(Order{Session: "c", Plan: long, Assertions: assertions}); code(err) != "ARGUMENT_OUT_OF_RANGE" || !strings.Contains(err.Error(), "assert") {
+			t.Errorf("%q: %v", assertions, err)
 		}
 	}
 	watch, _ := runs.Watch(t.Context(), a.ID)
@@ -118,7 +124,7 @@ func TestRunsAreBounded(t *testing.T) {
 		t.Errorf("stopped: %+v", result)
 	}
 	for range 3 { // the second makes a too many
-		one, err := runs.Start("a", "/load", long)
+		one, err := runs.Start(Order{Session: "a", Path: "/load", Plan: long})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +135,7 @@ func TestRunsAreBounded(t *testing.T) {
 	if _, err := runs.Find(a.ID); code(err) != CodeUnknown {
 		t.Errorf("too old: %v", err)
 	}
-	if _, err := NewRuns(RunsConfig{}).Start("", "/load", long); code(err) != CodeOff {
+	if _, err := NewRuns(RunsConfig{}).Start(Order{Plan: long}); code(err) != CodeOff {
 		t.Errorf("switched off: %v", err)
 	}
 }
@@ -137,7 +143,7 @@ func TestRunsAreBounded(t *testing.T) {
 func TestARunThatCannotBeMadeSaysWhy(t *testing.T) {
 	runs := NewRuns(RunsConfig{Base: "ws://127.0.0.1:1"})
 	defer runs.Close()
-	one, err := runs.Start("", "/load", Plan{Connections: 1, Hold: time.Second})
+	one, err := runs.Start(Order{Session: "", Path: "/load", Plan: Plan{Connections: 1, Hold: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,9 @@ type Config struct {
 //	mode  echo: messages are sent back [the default]
 //	      silent: they are counted
 //	      broadcast: besides, the server sends messages that count from 0
-//	rate  of a broadcast, 0.1/s to 1000/s [10/s]
-//	size  of its messages, 63 to 65536 bytes [128]
+//	rate  of a broadcast, 0.1/s to 100/s [10/s]
+//	size  of its messages, 63 to 65536 bytes [128]; a broadcast sends at most
+//	      1 MiB a second over a connection
 //	ping  time between two pings, 200ms to 60s; the answer is due within it
 //
 // Message n of a broadcast is due n/rate after the Server was made, for all
@@ -64,6 +65,7 @@ func New(cfg Config) *Server {
 		door: labs.NewDoor(cfg.DoorConfig), clock: newClock(), since: time.Now(), codes: make(map[int]int64),
 		pingEvery: cmp.Or(cfg.PingEvery, 5*time.Second), pong: cmp.Or(cfg.PongWithin, 10*time.Second),
 	}
+	s.roundTrip.coarse, s.ages.coarse = true, true // there may be hundreds of servers
 	s.usedBefore, s.usedAt = ownProcess(), s.since
 	return s
 }
@@ -80,14 +82,17 @@ type serverOptions struct {
 	ping, pong time.Duration
 }
 
+// broadcastBytes is what a broadcast may send over a connection in a second.
+const broadcastBytes = 1 << 20
+
 func (s *Server) options(query url.Values) (o serverOptions, wrong string) {
 	o = serverOptions{cmp.Or(query.Get("mode"), "echo"), 10, 128, s.pingEvery, s.pong}
 	if o.mode != "echo" && o.mode != "silent" && o.mode != "broadcast" {
 		return o, fmt.Sprintf("mode=%s is not accepted: it is echo, silent or broadcast.", o.mode)
 	}
 	if text := query.Get("rate"); text != "" {
-		if err := o.rate.UnmarshalText([]byte(text)); err != nil || o.rate < 0.1 || o.rate > 1000 {
-			return o, fmt.Sprintf("rate=%s is not accepted: it is 0.1/s to 1000/s.", text)
+		if err := o.rate.UnmarshalText([]byte(text)); err != nil || o.rate < 0.1 || o.rate > 100 {
+			return o, fmt.Sprintf("rate=%s is not accepted: it is 0.1/s to 100/s.", text)
 		}
 	}
 	if text := query.Get("size"); text != "" {
@@ -95,6 +100,9 @@ func (s *Server) options(query url.Values) (o serverOptions, wrong string) {
 		if o.size, err = strconv.Atoi(text); err != nil || o.size < stampBytes || o.size > 64<<10 {
 			return o, fmt.Sprintf("size=%s is not accepted: it is a number of bytes, from %d to %d.", text, stampBytes, 64<<10)
 		}
+	}
+	if bytes := float64(o.rate) * float64(o.size); bytes > broadcastBytes {
+		return o, fmt.Sprintf("rate and size are not accepted: they make %.0f bytes a second, and at most %d are sent.", bytes, broadcastBytes)
 	}
 	if text := query.Get("ping"); text != "" {
 		var err error

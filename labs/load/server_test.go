@@ -66,7 +66,7 @@ func TestModes(t *testing.T) {
 	if r.Out.Messages != 1 || r.In.Bytes <= 3 || r.Age.Count != 1 || r.Age.Max > 10*time.Second {
 		t.Errorf("%+v", r)
 	}
-	broadcast := dial(t, url+"?mode=broadcast&rate=200/s&size=99")
+	broadcast := dial(t, url+"?mode=broadcast&rate=100/s&size=99")
 	next := 0
 	for i := range 5 {
 		_, message, err := broadcast.ReadMessage()
@@ -94,7 +94,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	cfg.Refused = func(code string) { refused = append(refused, code) }
 	_, url := start(t, cfg)
 	for query, want := range map[string]string{
-		"mode=loud": "echo, silent or broadcast", "rate=0": "0.1/s to 1000/s", "rate=1001": "0.1/s to 1000/s",
+		"mode=loud": "echo, silent or broadcast", "rate=0": "0.1/s to 100/s", "rate=101": "0.1/s to 100/s", "rate=100&size=20000": "at most 1048576",
 		"size=62": "63 to 65536", "size=x": "63 to 65536", "ping=1ms": "200ms to 1m",
 	} {
 		_, response, err := websocket.DefaultDialer.DialContext(t.Context(), url+"?"+query, nil)
@@ -114,7 +114,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	if body, _ := io.ReadAll(response.Body); !strings.Contains(string(body), "(HANDSHAKE_INVALID)") {
 		t.Errorf("no handshake at all: %s", body)
 	}
-	if len(refused) != 7 {
+	if len(refused) != 8 {
 		t.Errorf("counted %q", refused)
 	}
 }

@@ -80,7 +80,11 @@ func (one *Session) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if door := one.of.cfg.Doors[name]; door != nil {
+	door := one.of.cfg.Doors[name]
+	if door == nil {
+		door = one.of.cfg.Posts[name]
+	}
+	if door != nil {
 		r.URL.Path = "/" + rest
 		r.Header = r.Header.Clone()
 		r.Header.Del("Origin") // who knows the id is let in
