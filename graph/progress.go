@@ -64,21 +64,21 @@ func advice(course *lessons.Course, s lessons.PhaseStanding) lessons.Text {
 		if missing <= 0 {
 			continue
 		}
-		title, noun := course.Phases[s.Phase-1].Areas[i].Title, "points"
+		title, noun := course.Phases[s.Phase-1].Areas[i].Title, "more points"
 		if missing == 1 {
-			noun = "point"
+			noun = "more point"
 		}
 		en = append(en, fmt.Sprintf("%d %s in %s", missing, noun, title.EN))
 		ja = append(ja, fmt.Sprintf("「%s」があと%d点", title.JA, missing))
 	}
 	if len(en) > 0 {
 		return lessons.Text{
-			EN: "The gate asks for " + strings.Join(en, ", ") + " more; you may go on all the same.",
-			JA: "緑のゲートまで、" + strings.Join(ja, "、") + "です。このまま先へ進むこともできます。",
+			EN: "The gate asks for " + strings.Join(en, ", ") + "; you may go on all the same.",
+			JA: "緑のゲートまで、" + strings.Join(ja, "、") + "です。このまま先へ進んでもかまいません。",
 		}
 	}
 	return lessons.Text{
 		EN: "Lessons of this phase are still being written: the gate turns green when they are there and done; you may go on all the same.",
-		JA: "このフェーズには準備中のレッスンがあります。公開されたあとに終えると、ゲートが緑になります。このまま先へ進むこともできます。",
+		JA: "このフェーズには準備中のレッスンがあります。公開されたあとに終えると、ゲートが緑になります。このまま先へ進んでもかまいません。",
 	}
 }

@@ -78,10 +78,10 @@ func TestProgressOverGraphQL(t *testing.T) {
 	if len(p.Phases) != 2 || p.Steps == nil || len(p.Steps)+len(p.Answers)+len(p.QuickChecks) != 0 {
 		t.Fatalf("a new learner has %+v", p)
 	}
-	if want := "The gate asks for 8 points in Alpha, 2 points in Beta more; you may go on all the same."; p.Phases[0].Advice != want || p.Phases[0].Green {
+	if want := "The gate asks for 8 more points in Alpha, 2 more points in Beta; you may go on all the same."; p.Phases[0].Advice != want || p.Phases[0].Green {
 		t.Errorf("advice to a new learner: %q, want %q", p.Phases[0].Advice, want)
 	}
-	if want := "緑のゲートまで、「アルファ」があと8点、「ベータ」があと2点です。このまま先へ進むこともできます。"; p.Phases[0].JA != want {
+	if want := "緑のゲートまで、「アルファ」があと8点、「ベータ」があと2点です。このまま先へ進んでもかまいません。"; p.Phases[0].JA != want {
 		t.Errorf("in Japanese %q, want %q", p.Phases[0].JA, want)
 	}
 	if want := "Lessons of this phase are still being written: "; !strings.HasPrefix(p.Phases[1].Advice, want) || p.Phases[1].Green {
@@ -110,7 +110,7 @@ func TestProgressOverGraphQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = g.progressOf(t, token)
-	if want := "The gate asks for 1 point in Alpha, 1 point in Beta more; you may go on all the same."; p.Phases[0].Advice != want {
+	if want := "The gate asks for 1 more point in Alpha, 1 more point in Beta; you may go on all the same."; p.Phases[0].Advice != want {
 		t.Errorf("advice %q, want %q", p.Phases[0].Advice, want)
 	}
 	if got, want := fmt.Sprint(p.Phases[0].Areas), "[{alpha 7 10 80 false} {beta 1 4 50 false}]"; got != want {
