@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 
 	"server/gqlws/conformance": {"internal/live", "server/gqlws"},
 	"server/gqlws":             {"internal/live"},
-	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "labs", "labs/...", "lessons", "lessons/content", "server/gqlws"},
+	"server":                   {"bridges", "graph", "graph/generated", "graph/model", "internal/live", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons", "lessons/content", "server/gqlws"},
 
 	"labs":          {"internal/wire"},
 	"labs/course":   {"internal/wire", "labs", "labs/mock"},

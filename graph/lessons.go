@@ -74,7 +74,7 @@ func (r *Resolver) submit(ctx context.Context, in model.SubmitAnswerInput) (mode
 	case (in.Step == nil) == (in.Question == nil):
 		return model.AnswerResult{}, live.Errorf("ARGUMENT_OUT_OF_RANGE", "Give step and value, or question and what its kind takes: one of the two.")
 	case in.Step != nil:
-		verdict, err := r.Classroom.Answer(given(in.Session), *in.Step, in.Name, in.Value)
+		verdict, err := r.Classroom.Answer(given(in.Session), *in.Step, in.Name, in.Value.Decoded())
 		return model.Judged(verdict, locale), err
 	}
 	reply := lessons.Reply{Choices: in.Choices, Hex: given(in.Hex)}
