@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,14 @@ func (r *Resolver) progress(ctx context.Context, p lessons.Progress) model.Progr
 		out.QuickChecks = append(out.QuickChecks, model.QuickCheck{Lesson: slug, Question: question})
 	}
 	return out
+}
+
+// quickCheck notes that a quick check was done, if it was due.
+func quickCheck(p lessons.Progress, slug, question string, now time.Time) lessons.Progress {
+	if !slices.Contains(p.Due(now), slug+"/"+question) {
+		return p
+	}
+	return p.QuickCheck(slug, question)
 }
 
 // advice says what to do about a phase's gate.

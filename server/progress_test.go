@@ -187,6 +187,55 @@ func TestProgressIsTakenAlongOverGraphQL(t *testing.T) {
 	}
 }
 
+func TestQuickChecksAreAnsweredOverGraphQL(t *testing.T) {
+	with, kept := withLearners(t, "secret")
+	g := start(t, with)
+	token := g.newLearner(t)
+	id, err := kept.ID(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := kept.Change(t.Context(), id, func(p lessons.Progress) lessons.Progress {
+		return p.Answer("first", "Q1", false, time.Now().Add(-4*24*time.Hour)).Answer("first", "Q1", true, time.Now())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	answer := func(more map[string]any) (right bool, codes string) {
+		t.Helper()
+		input := map[string]any{"quickCheck": true, "lesson": "first", "learner": token, "question": "Q1", "choices": []string{"n"}}
+		for name, value := range more {
+			input[name] = value
+		}
+		var result struct{ SubmitAnswer struct{ Right bool } }
+		codes = g.graphQL(t, &result, `mutation($input: SubmitAnswerInput!) { submitAnswer(input: $input) { right } }`, map[string]any{"input": input})
+		return result.SubmitAnswer.Right, codes
+	}
+	before := g.progressOf(t, token)
+	for i, due := range []int{1, 1, 0, 0} { // those of day 1 and day 3 are
+		p := g.progressOf(t, token)
+		if len(p.QuickChecks) != due {
+			t.Errorf("after %d answers these are due: %v, want %d", i, p.QuickChecks, due)
+		}
+		if diff := cmp.Diff(before.Answers, p.Answers); diff != "" || p.Phases[0].Areas[0].Earned != 1 {
+			t.Errorf("after %d answers there are %+v, with %d points", i, p.Answers, p.Phases[0].Areas[0].Earned)
+		}
+		if right, codes := answer(nil); right || codes != "" {
+			t.Errorf("the wrong answer is right: %t, %s", right, codes)
+		}
+	}
+	held, _, err := kept.Change(t.Context(), id, func(p lessons.Progress) lessons.Progress { return p })
+	if err != nil || held.Answers["first/Q1"].Checks != 2 {
+		t.Errorf("%d checks were done, %v, want 2: the third is not due", held.Answers["first/Q1"].Checks, err)
+	}
+	for name, more := range map[string]map[string]any{
+		"in a session": {"session": "some"}, "of a step": {"step": "S1", "question": nil}, "of nobody": {"learner": nil},
+	} {
+		if _, codes := answer(more); !strings.HasPrefix(codes, "ARGUMENT_OUT_OF_RANGE") {
+			t.Errorf("a quick check %s: %q", name, codes)
+		}
+	}
+}
+
 func TestAGatewayWithoutProgressSaysSo(t *testing.T) {
 	g := start(t)
 	for _, document := range []string{

@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/sluice-gateway/sluice/internal/testenv"
 )
@@ -65,6 +69,49 @@ func TestGatewaysOnOneRedisShareLearners(t *testing.T) {
 	b.wantAnswer(t, a.answered(t))
 	a.end(t)
 	b.end(t)
+}
+
+// What a learner's client does on the wire is in the learner's progress.
+func TestTicksOfASessionAreTheLearners(t *testing.T) {
+	p := startProgram(t)
+	defer p.end(t)
+	token := p.field(t, "newLearner", `mutation { newLearner }`)
+	var started struct {
+		Data struct {
+			StartLab struct{ Servers []struct{ Name, URL string } }
+		}
+	}
+	text := p.post(t, `mutation { startLab(lesson: "what-is-websocket", learner: "`+token+`") { servers { name url } } }`)
+	if err := json.Unmarshal([]byte(text), &started); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(started.Data.StartLab.Servers, func(s struct{ Name, URL string }) bool { return s.Name == "echo" })
+	if i < 0 {
+		t.Fatal(text)
+	}
+	ws, _, err := websocket.DefaultDialer.Dial(started.Data.StartLab.Servers[i].URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	want := `{"data":{"progress":{"steps":[{"lesson":"what-is-websocket","step":"S1"}]}}}`
+	eventuallyAnswers(t, p, `{ progress(token: "`+token+`") { steps { lesson step } } }`, want)
+}
+
+// eventuallyAnswers asks until the answer is the wanted one.
+func eventuallyAnswers(t *testing.T, p *program, document, want string) {
+	t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-poll.C {
+		got := p.post(t, document)
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s the answer is %s, want %s", got, want)
+		}
+	}
 }
 
 func TestProgressMovesWithTheSecret(t *testing.T) {

@@ -5716,6 +5716,8 @@ input SubmitAnswerInput {
   lesson: ID
   "The token of a learner, whose progress a question without a session is to count for."
   learner: String
+  "Whether the question came back as one of the ` + "`" + `quickChecks` + "`" + ` of ` + "`" + `progress` + "`" + `: then the answer changes no score, and the check is done. It takes ` + "`" + `lesson` + "`" + ` and ` + "`" + `learner` + "`" + `, and no session."
+  quickCheck: Boolean! = false
   "The step that asks."
   step: ID
   "Which of the step's answers."
@@ -6423,7 +6425,7 @@ type Progress {
   "The questions that were answered, in the course's order."
   answers: [QuestionProgress!]!
   """
-  The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. No answer to them lowers a score.
+  The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. Answer with ` + "`" + `submitAnswer(input: { quickCheck: true, … })` + "`" + `, right or wrong: that lowers no score.
   """
   quickChecks: [QuickCheck!]!
 }
@@ -25336,6 +25338,9 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 		asMap[k] = v
 	}
 
+	if _, present := asMap["quickCheck"]; !present {
+		asMap["quickCheck"] = false
+	}
 	if _, present := asMap["name"]; !present {
 		asMap["name"] = "value"
 	}
@@ -25343,7 +25348,7 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 		asMap["choices"] = []any{}
 	}
 
-	fieldsInOrder := [...]string{"session", "lesson", "learner", "step", "name", "value", "question", "choices", "number", "hex"}
+	fieldsInOrder := [...]string{"session", "lesson", "learner", "quickCheck", "step", "name", "value", "question", "choices", "number", "hex"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -25371,6 +25376,13 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 				return it, err
 			}
 			it.Learner = data
+		case "quickCheck":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("quickCheck"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.QuickCheck = data
 		case "step":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("step"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)

@@ -466,7 +466,7 @@ type Progress struct {
 	Steps []StepProgress `json:"steps"`
 	// The questions that were answered, in the course's order.
 	Answers []QuestionProgress `json:"answers"`
-	// The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. No answer to them lowers a score.
+	// The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. Answer with `submitAnswer(input: { quickCheck: true, … })`, right or wrong: that lowers no score.
 	QuickChecks []QuickCheck `json:"quickChecks"`
 }
 
@@ -639,6 +639,8 @@ type SubmitAnswerInput struct {
 	Lesson *string `json:"lesson,omitempty"`
 	// The token of a learner, whose progress a question without a session is to count for.
 	Learner *string `json:"learner,omitempty"`
+	// Whether the question came back as one of the `quickChecks` of `progress`: then the answer changes no score, and the check is done. It takes `lesson` and `learner`, and no session.
+	QuickCheck bool `json:"quickCheck"`
 	// The step that asks.
 	Step *string `json:"step,omitempty"`
 	// Which of the step's answers.
