@@ -53,7 +53,7 @@ test: test-go test-faults test-web test-clients test-browser ## Run all tests
 .PHONY: test-go
 test-go: ## Run the Go tests under the race detector
 	$(GO) vet ./...
-	$(GO) test -race -timeout 300s ./...
+	$(GO) test -race -timeout 600s ./...
 	cd examples/embed && $(GO) test -race -timeout 60s ./...
 
 .PHONY: test-web
@@ -131,7 +131,7 @@ fuzz: ## Look for inputs that break a parser
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
 		grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | cut -c6- | while read -r target; do \
 			echo "$$dir $$target"; \
-			fuzz="$(GO) test -run ^\$$ -fuzz ^$$target\$$ -fuzztime $(FUZZTIME) $$dir"; \
+			fuzz="$(GO) test -run ^\$$ -fuzz ^$$target\$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$dir"; \
 			$$fuzz || $$fuzz || exit 1; \
 		done || exit 1; \
 	done
