@@ -71,14 +71,14 @@ func localeOf(r *http.Request) model.Locale {
 }
 
 // onlyClient returns a context with nothing of a request but who made it, and
-// through which lab session.
+// through which lab session, with which it ends.
 func onlyClient(r *http.Request) context.Context {
-	_, ctx := ofLab(r.Context())
-	ctx = graph.WithClient(ctx, graph.ClientOf(r.Context()))
+	ctx := context.Background()
 	if lab := sessions.From(r.Context()); lab != nil {
-		ctx = sessions.With(ctx, lab)
+		ctx = sessions.With(lab.Context(), lab)
 	}
-	return ctx
+	ctx = bridges.WithLab(ctx, bridges.LabOf(r.Context()))
+	return graph.WithClient(ctx, graph.ClientOf(r.Context()))
 }
 
 // inLab tells the rules of topics which lab session a request came through.

@@ -58,7 +58,8 @@ type Config struct {
 	// MQTT makes Env.MQTT for a session, by its public name [none].
 	MQTT func(publicName string) func(context.Context, net.Conn) error
 	// Doors are handlers of others under a session's path, such as "graphql".
-	// They find the session by From.
+	// They find the session by From. The request's context ends with the session;
+	// so must a connection that they hijack, with Session.Context.
 	Doors map[string]http.Handler
 	// Cursor names a position among a session's events to clients [empty].
 	Cursor func(one *Session, p live.Position) string
@@ -135,6 +136,9 @@ type Session struct {
 
 	connections int // that may be open at once
 
+	ctx    context.Context // ends with the session
+	finish context.CancelFunc
+
 	mu    sync.Mutex
 	used  time.Time
 	open  int // WebSockets
@@ -159,6 +163,7 @@ func (s *Sessions) Start(w Want) (*Session, error) {
 		ID: id, Name: PublicName(id), Lesson: w.Lesson, Nonce: word(), Started: now, used: now, of: s, address: client,
 		Transcript: wire.NewTranscript(s.cfg.Bounds), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: connections,
 	}
+	one.ctx, one.finish = context.WithCancel(context.Background())
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
@@ -267,6 +272,7 @@ const endWait = 5 * time.Second
 // end takes a session out; the lock is held.
 func (s *Sessions) end(one *Session) {
 	delete(s.byID, one.ID)
+	one.finish()
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endWait)
 		defer cancel()
@@ -319,6 +325,9 @@ func (one *Session) Expires() time.Time {
 	}
 	return one.used.Add(one.of.cfg.Life)
 }
+
+// Context ends with the session.
+func (one *Session) Context() context.Context { return one.ctx }
 
 func (one *Session) use() {
 	one.mu.Lock()

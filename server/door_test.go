@@ -1,0 +1,64 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// door is a client of GraphQL in a lab session, or the status of the refusal.
+func (g *gateway) door(t *testing.T, l lab) (s *socket, status int) {
+	t.Helper()
+	conn, response, err := websocket.DefaultDialer.Dial(l.url(t, "graphql"), http.Header{"Sec-WebSocket-Protocol": {"graphql-transport-ws"}})
+	if response == nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err != nil {
+		return nil, response.StatusCode
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	s = &socket{t, conn}
+	s.send(`{"type":"connection_init"}`)
+	if got := s.read(); got != `{"type":"connection_ack"}` {
+		t.Fatalf("got %s", got)
+	}
+	return s, response.StatusCode
+}
+
+func TestTheGraphQLSocketsOfALabSessionCountAmongItsConnections(t *testing.T) {
+	g := start(t, func(c *Config) { c.Limits.LabConnections = 2 })
+	one := g.startLab(t)
+	for i, want := range []int{101, 101, 503} {
+		if _, status := g.door(t, one); status != want {
+			t.Errorf("%d: %d, want %d", i+1, status, want)
+		}
+	}
+}
+
+func TestTheGraphQLClientsOfALabSessionEndWithIt(t *testing.T) {
+	g := start(t)
+	one := g.startLab(t)
+	s, _ := g.door(t, one)
+	events := listen(t, http.DefaultClient, http.MethodPost, "http"+strings.TrimPrefix(one.url(t, "graphql"), "ws"), `{"query":"subscription { timeUpdates(intervalMs: 60000) }"}`)
+	for !strings.HasPrefix(events.next(), "next") {
+	}
+	g.query(t, `mutation($id: ID!) { forgetLab(id: $id) }`, map[string]any{"id": one.ID})
+	var closed *websocket.CloseError
+	if _, _, err := s.ReadMessage(); !errors.As(err, &closed) || closed.Code != 1012 {
+		t.Errorf("the socket ended with %v", err)
+	}
+	for event := events.next(); event != ""; event = events.next() {
+		if strings.HasPrefix(event, "complete") {
+			t.Errorf("the stream says that it is complete: its client will not come back to be told why")
+		}
+	}
+	if err := events.lines.Err(); err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+}
