@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
@@ -56,8 +57,12 @@ func (r *Resolver) sealWire(id string) func(number uint64) string {
 }
 
 // watch opens the stream of a session's wire events behind a cursor, if it is
-// not empty.
+// not empty. Over a connection that is itself watched each event would make
+// another, for ever.
 func (r *Resolver) watch(ctx context.Context, id, cursor string) (live.Sub[wire.Event], error) {
+	if bridges.LabOf(ctx) != "" {
+		return nil, live.Errorf("LAB_WATCHED", "A lab session's own connections are watched, so wireEvents would tell of itself here without end: subscribe at the gateway's /graphql.")
+	}
 	if cursor == "" {
 		return r.Labs.Watch(ctx, id, nil)
 	}

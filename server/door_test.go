@@ -62,3 +62,15 @@ func TestTheGraphQLClientsOfALabSessionEndWithIt(t *testing.T) {
 		t.Errorf("the stream ended with %v", err)
 	}
 }
+
+func TestWireEventsDoNotTellOfThemselves(t *testing.T) {
+	g := start(t)
+	one, other := g.startLab(t), g.startLab(t)
+	s, _ := g.door(t, one)
+	for _, watched := range []lab{one, other} { // two that watch each other never end either
+		s.subscribe("1", `subscription { wireEvents(session: "`+watched.ID+`") { number } }`)
+		if got := s.read(); !strings.Contains(got, "LAB_WATCHED") {
+			t.Errorf("got %s", got)
+		}
+	}
+}

@@ -4947,7 +4947,7 @@ extend type Mutation {
 
 extend type Subscription {
   """
-  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library.
+  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library. Subscribe at ` + "`" + `/graphql` + "`" + `, not at the session's own ` + "`" + `graphql` + "`" + `, whose connections are watched.
   """
   wireEvents(
     "As ` + "`" + `startLab` + "`" + ` gave it."
