@@ -93,6 +93,7 @@ func (r *Resolver) play(ctx context.Context, session string, waitMs int, p sessi
 	if p.Wait, err = checkPause("waitMs", waitMs); err != nil {
 		return model.RawAnswer{}, err
 	}
+	p.As = func(played context.Context) context.Context { return WithClient(played, ClientOf(ctx)) }
 	played, err := one.Run(ctx, p)
 	if err != nil {
 		return model.RawAnswer{}, err

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,30 @@ func TestWireEventsDoNotTellOfThemselves(t *testing.T) {
 		s.subscribe("1", `subscription { wireEvents(session: "`+watched.ID+`") { number } }`)
 		if got := s.read(); !strings.Contains(got, "LAB_WATCHED") {
 			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// What a session plays comes from this machine, whose clients have fewer limits.
+func TestAPlayedRequestIsThatOfWhoPlaysIt(t *testing.T) {
+	g := start(t, func(c *Config) {
+		c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Limits.LabSessionsPerAddress = 1
+	})
+	ask := func(document string, variables map[string]any) string {
+		b, _ := json.Marshal(map[string]any{"query": document, "variables": variables})
+		_, body, _ := g.do(t, "POST", "/graphql", string(b), "Content-Type", asJSON, "X-Forwarded-For", "192.0.2.1")
+		return body
+	}
+	var one lab
+	decode(t, ask(`mutation { startLab { id } }`, nil), "startLab", &one)
+	for _, more := range []string{"", "X-Forwarded-For: 198.51.100.7\n"} {
+		got := ask(`mutation($i: SendRawRequestInput!) { sendRawRequest(input: $i) { answer { text } } }`, map[string]any{"i": map[string]any{
+			"session": one.ID, "waitMs": 10_000,
+			"head": "POST /graphql HTTP/1.1\nHost: x\nConnection: close\nContent-Type: application/json\nContent-Length: 40\n" + more + "\n" + `{"query":"mutation { startLab { id } }"}`,
+		}})
+		if !strings.Contains(got, "TOO_MANY_LABS") {
+			t.Errorf("%q: %s", more, got)
 		}
 	}
 }

@@ -28,6 +28,9 @@ type Play struct {
 	// Wait is how long to go on reading behind the last step, at most MaxWait.
 	// It ends sooner when the server closes.
 	Wait time.Duration
+	// As makes the context of what is played, so that servers know for whom it
+	// is [without values].
+	As func(context.Context) context.Context
 	// Deaf: nothing is read behind the answer to the head, as of a client that hangs.
 	Deaf bool
 }
@@ -62,7 +65,7 @@ func (one *Session) Run(ctx context.Context, p Play) (Played, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxWait+time.Second)
 	defer cancel()
-	conn, stop, err := one.dial(ctx)
+	conn, stop, err := one.dial(ctx, p.As)
 	if err != nil {
 		return Played{}, err
 	}
@@ -115,7 +118,7 @@ func wait(ctx context.Context, d time.Duration, over <-chan struct{}) {
 }
 
 // dial connects to a server that has nothing but this session's servers.
-func (one *Session) dial(ctx context.Context) (_ net.Conn, stop func(), _ error) {
+func (one *Session) dial(ctx context.Context, as func(context.Context) context.Context) (_ net.Conn, stop func(), _ error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, fmt.Errorf("sessions: %w", err)
@@ -124,6 +127,9 @@ func (one *Session) dial(ctx context.Context) (_ net.Conn, stop func(), _ error)
 		path := strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(Path, "/")+"/"+one.ID)
 		one.serve(w, r, "/"+strings.TrimPrefix(path, "/"))
 	}))
+	if as != nil {
+		srv.BaseContext = func(net.Listener) context.Context { return as(context.Background()) }
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = srv.Serve(ln) })
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
