@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -134,7 +135,8 @@ type Session struct {
 	limiter *rate.Limiter
 	handler http.Handler
 
-	connections int // that may be open at once
+	connections int          // that may be open at once
+	plays       atomic.Int64 // under way
 
 	ctx    context.Context // ends with the session
 	finish context.CancelFunc

@@ -426,9 +426,72 @@ func TestPlayIsBounded(t *testing.T) {
 	for name, play := range map[string]sessions.Play{
 		"steps": {Steps: make([]sessions.Step, sessions.MaxSteps+1)},
 		"bytes": {Steps: []sessions.Step{{Bytes: make([]byte, sessions.MaxPlayBytes+1)}}},
+		"time":  {Steps: []sessions.Step{{Pause: sessions.MaxWait}}, Wait: time.Second},
 	} {
 		if _, err := one.Run(context.Background(), play); codeOf(err) != "ARGUMENT_OUT_OF_RANGE" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestASessionPlaysAsManyTimesAtOnceAsItHasConnections(t *testing.T) {
+	g := open(t, sessions.Config{Connections: 2})
+	one := g.start(t)
+	play := sessions.Play{Head: sessions.Handshake("/echo", nil, false), Wait: 10 * time.Second}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { _, err := one.Run(ctx, play); ended <- err }()
+	}
+	for one.Transcript.Counts().Open < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := one.Run(ctx, play); codeOf(err) != "TOO_MANY_CONNECTIONS" {
+		t.Errorf("one more: %v", err)
+	}
+	cancel()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := one.Run(t.Context(), sessions.Play{Head: sessions.Handshake("/echo", nil, false)}); err != nil {
+		t.Errorf("once they have ended: %v", err)
+	}
+}
+
+func TestADeafClientStays(t *testing.T) {
+	g := open(t, sessions.Config{})
+	begin := time.Now()
+	played, err := g.start(t).Run(t.Context(), sessions.Play{
+		Head: sessions.Handshake("/echo", nil, false), Steps: []sessions.Step{{Bytes: nil}}, Deaf: true, Wait: 300 * time.Millisecond,
+	})
+	if err != nil || played.Status != 101 {
+		t.Fatalf("%+v, %v", played, err)
+	}
+	if took := time.Since(begin); took < 300*time.Millisecond {
+		t.Errorf("it left after %v", took)
+	}
+}
+
+func TestForgettingASessionEndsWhatItPlays(t *testing.T) {
+	g := open(t, sessions.Config{})
+	one := g.start(t)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := one.Run(t.Context(), sessions.Play{Head: "GET /nothing HTTP/1.1\nHost: x", Wait: sessions.MaxWait})
+		ended <- err
+	}()
+	for one.Transcript.Counts().Conns == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	g.Forget(one.ID)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
 	}
 }
