@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -98,5 +99,30 @@ func TestAPlayedRequestIsThatOfWhoPlaysIt(t *testing.T) {
 		if !strings.Contains(got, "TOO_MANY_LABS") {
 			t.Errorf("%q: %s", more, got)
 		}
+	}
+}
+
+// Clients that do not answer a Close frame are waited for within the drain time,
+// also those of lab sessions.
+func TestPracticeServersEndWithinTheDrainTime(t *testing.T) {
+	g := start(t)
+	stop := g.stop
+	g.stop = func() error { _ = stop(); return nil } // it has been shut down before
+	for _, address := range []string{"ws" + strings.TrimPrefix(g.url, "http") + "/echo", g.startLab(t).url(t, "echo")} {
+		conn, response, err := websocket.DefaultDialer.Dial(address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		defer conn.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

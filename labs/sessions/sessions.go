@@ -9,7 +9,7 @@
 // been used for Config.Life: a request and an open connection use it.
 //
 // A Sessions has one goroutine, which ends what has expired, and one for each
-// session that is ending. They end with Close. Readers of a session's events are
+// session that is ending. They end with Shutdown. Readers of a session's events are
 // served by a live.Tail: bounded, at their own pace, oldest first.
 package sessions
 
@@ -81,8 +81,11 @@ type Sessions struct {
 	cfg  Config
 	tail *live.Tail[*Session, wire.Event]
 	stop chan struct{}
-	once sync.Once // Close
+	once sync.Once // Shutdown
 	work sync.WaitGroup
+	// ending lasts as long as clients may take to leave.
+	ending context.Context
+	drop   context.CancelFunc
 
 	mu     sync.Mutex
 	byID   map[string]*Session
@@ -110,6 +113,7 @@ func New(cfg Config) *Sessions {
 		}
 	}
 	s := &Sessions{cfg: cfg, stop: make(chan struct{}), byID: make(map[string]*Session)}
+	s.ending, s.drop = context.WithCancel(context.Background())
 	s.tail = live.NewTail(live.TailConfig[*Session, wire.Event]{
 		Archive: archive{s}, Size: size, Cursor: cfg.Cursor,
 		Follow: func(one *Session) func() { return one.Transcript.Follow(func() { s.tail.Grown(one) }) },
@@ -276,7 +280,7 @@ func (s *Sessions) end(one *Session) {
 	delete(s.byID, one.ID)
 	one.finish()
 	s.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), endWait)
+		ctx, cancel := context.WithTimeout(s.ending, endWait)
 		defer cancel()
 		_ = one.Servers.Shutdown(ctx) // who did not leave has been dropped
 		one.Transcript.Close()        // which wakes who watches
@@ -303,9 +307,12 @@ func (s *Sessions) expire() {
 	}
 }
 
-// Close ends every session and waits for the goroutines.
-func (s *Sessions) Close() {
+// Shutdown ends every session and waits for the goroutines. When ctx ends it drops
+// the clients that have not left.
+func (s *Sessions) Shutdown(ctx context.Context) {
 	s.once.Do(func() {
+		defer s.drop()
+		defer context.AfterFunc(ctx, s.drop)()
 		s.mu.Lock()
 		s.closed = true
 		close(s.stop)

@@ -33,7 +33,7 @@ func open(t *testing.T, cfg sessions.Config) *gateway {
 	t.Helper()
 	s := sessions.New(cfg)
 	web := httptest.NewServer(s)
-	t.Cleanup(func() { s.Close(); web.Close() })
+	t.Cleanup(func() { s.Shutdown(context.Background()); web.Close() })
 	return &gateway{s, "ws" + strings.TrimPrefix(web.URL, "http")}
 }
 
@@ -282,7 +282,7 @@ func TestLimitsOfASession(t *testing.T) {
 func TestASessionEndsWhenItIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sessions.New(sessions.Config{Life: time.Minute})
-		defer s.Close()
+		defer s.Shutdown(t.Context())
 		one, err := s.Start(sessions.Want{Client: loopback})
 		if err != nil {
 			t.Fatal(err)
@@ -310,7 +310,7 @@ func TestPublicServersAreChangedWhereThatIsOpen(t *testing.T) {
 		if codeOf(err) != want || open && got != public {
 			t.Errorf("open %v: %v, %v", open, got, err)
 		}
-		s.Close()
+		s.Shutdown(t.Context())
 	}
 }
 
@@ -352,15 +352,15 @@ func TestDoorsOfOthersKnowTheSession(t *testing.T) {
 	}
 }
 
-func TestCloseEndsEverySession(t *testing.T) {
+func TestShutdownEndsEverySession(t *testing.T) {
 	g := open(t, sessions.Config{})
 	conn := g.connect(t, g.start(t), "/echo")
-	go g.Close()
+	go g.Shutdown(t.Context())
 	var closed *websocket.CloseError
 	if _, _, err := conn.ReadMessage(); !errors.As(err, &closed) || closed.Code != 1012 {
 		t.Errorf("its socket ended with %v", err)
 	}
-	g.Close()
+	g.Shutdown(t.Context())
 	if _, err := g.Start(sessions.Want{Client: loopback}); codeOf(err) != "SHUTTING_DOWN" {
 		t.Errorf("a session after the end: %v", err)
 	}
@@ -493,5 +493,17 @@ func TestForgettingASessionEndsWhatItPlays(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it goes on")
+	}
+}
+
+func TestShutdownDropsWhoDoesNotLeave(t *testing.T) {
+	g := open(t, sessions.Config{})
+	g.connect(t, g.start(t), "/echo") // it reads nothing, so it does not answer the Close frame
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	g.Shutdown(ctx)
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
