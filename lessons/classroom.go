@@ -92,8 +92,8 @@ type seat struct {
 
 	mu     sync.Mutex
 	grader *Grader
-	right  map[string]bool // questions whose latest answer is right
-	done   bool            // LessonCompleted was told
+	right  map[string]bool    // questions whose latest answer is right
+	done   bool               // LessonCompleted was told
 	out    []Happening        // to be told, in order
 	misses map[string]Verdict // to be told, by step
 	wake   chan struct{}      // holds one

@@ -85,6 +85,7 @@ type Fact struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"` // text, word, number, bool, hex, list, set
 	About string `json:"about"`
+	Value any    `json:"value,omitzero"` // the same for every session, as encoding/json decodes it; nil: the host gives each its own
 
 	here
 }
@@ -142,8 +143,8 @@ func Load(files fs.FS) (*Course, error) {
 	c.Phases = plan.Phases
 	var faults []error
 	for _, slug := range c.slugs() {
-		if _, err := fs.Stat(files, path.Join(slug, "lesson.json")); errors.Is(err, fs.ErrNotExist) {
-			continue // planned
+		if planned(files, slug) {
+			continue
 		}
 		l, err := c.lesson(files, slug)
 		if err != nil {
@@ -161,6 +162,13 @@ func Load(files fs.FS) (*Course, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// planned reports whether a lesson is not written yet. Its folder may be there:
+// with the script of its servers.
+func planned(files fs.FS, slug string) bool {
+	_, err := fs.Stat(files, path.Join(slug, "lesson.json"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Embedded loads the course that this program carries.
@@ -318,10 +326,32 @@ func checkFacts(facts []Fact) error {
 			faults = append(faults, faultf(f.at, "the type %q of a fact is not known: known are %s", f.Type, strings.Join(factTypes, ", ")))
 		case f.About == "":
 			faults = append(faults, faultf(f.at, "the fact %q does not say what it is about", f.Name))
+		case f.Value != nil && !f.typed():
+			faults = append(faults, faultf(f.at, "the value of the fact %q is not of the type %s", f.Name, f.Type))
 		}
 		seen[f.Name] = true
 	}
 	return errors.Join(faults...)
+}
+
+// typed reports whether the value is of the fact's type.
+func (f *Fact) typed() bool {
+	var ok bool
+	switch f.Type {
+	case "number":
+		_, ok = f.Value.(float64)
+	case "bool":
+		_, ok = f.Value.(bool)
+	case "hex":
+		s, _ := f.Value.(string)
+		b, err := parseHex(s)
+		ok = err == nil && len(b) > 0
+	case "list", "set":
+		_, ok = f.Value.([]any)
+	default:
+		_, ok = f.Value.(string)
+	}
+	return ok
 }
 
 // area reports whether a phase has it.

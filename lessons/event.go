@@ -331,6 +331,9 @@ func (h *history) message(m *wire.MessageEvent, l *link, base view) []*view {
 
 // path is the request's without the session's own beginning.
 func (v *view) path() string {
+	if v.request == nil { // it was not recorded
+		return ""
+	}
 	path := v.url().Path
 	if rest, ok := strings.CutPrefix(path, "/lab/"); ok {
 		_, rest, _ = strings.Cut(rest, "/")

@@ -134,8 +134,12 @@ var opcodes = map[string]Text{
 
 func direction(v *view) any { return ways[v.dir] }
 
+// pathField tells the servers of a session apart: what happens on another one is
+// no near miss.
+var pathField = textField("path", "path", "パス", func(v *view) any { return v.path() }).isAbout()
+
 var requestFields = []field{
-	textField("path", "path", "パス", func(v *view) any { return v.path() }).isAbout(),
+	pathField,
 	textField("method", "method", "メソッド", func(v *view) any { return orNil(v.request.Method) }),
 	numberField("status", "status", "ステータス", none, func(v *view) int { return v.response.Status }),
 	textField("version", "version", "バージョン", func(v *view) any { return header(v.request.Header, "Sec-WebSocket-Version") }),
@@ -351,6 +355,7 @@ func willing(get func(*wire.Will) any) func(*view) any {
 var connFields = []field{
 	numberField("conn", "connection", "コネクション", none, func(v *view) uint64 { return v.conn }),
 	timeField("age", "age of the connection", "接続開始からの時間", func(v *view) time.Duration { return v.age }).saying("%s after the connection opened", "接続開始から%s"),
+	pathField,
 }
 
 // kind is a kind of event: its fields, those that take a parameter behind their

@@ -48,7 +48,7 @@ type Place struct {
 // Config is what a Grader knows besides the events.
 type Config struct {
 	Nonce string         // the session's word; empty: steps that ask for it stay open
-	Facts map[string]any // by name, as encoding/json decodes them
+	Facts map[string]any // by name, as encoding/json decodes them; they go before the lesson's own values
 }
 
 // Grader follows one session through the steps of one lesson. Events are fed
@@ -115,10 +115,13 @@ const (
 // NewGrader begins a session.
 func NewGrader(l *Lesson, cfg Config) *Grader {
 	g := &Grader{history: newHistory(), ticks: make(map[string]*candidate)}
-	g.env = env{facts: maps.Clone(cfg.Facts), nonce: cfg.Nonce, totals: g.history.totals}
-	if g.env.facts == nil {
-		g.env.facts = make(map[string]any)
+	g.env = env{facts: make(map[string]any), nonce: cfg.Nonce, totals: g.history.totals}
+	for _, f := range l.Facts {
+		if f.Value != nil {
+			g.env.facts[f.Name] = f.Value
+		}
 	}
+	maps.Copy(g.env.facts, cfg.Facts)
 	for i := range l.Steps {
 		s := &l.Steps[i]
 		gr := &grading{step: s, out: Verdict{Step: s.ID, State: Open}}

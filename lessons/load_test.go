@@ -1,9 +1,9 @@
 package lessons
 
 import (
-	"maps"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -12,13 +12,20 @@ import (
 	"testing/fstest"
 )
 
-// courseFiles copies the embedded course into a file system that a test may change.
+// courseFiles copies the course, with the model for its only lesson, into a file
+// system that a test may change.
 func courseFiles(t testing.TB) fstest.MapFS {
 	t.Helper()
 	files := make(fstest.MapFS)
 	err := fs.WalkDir(content, "content", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
+		}
+		if d.IsDir() {
+			if name != "content" && path.Base(name) != model {
+				return fs.SkipDir
+			}
+			return nil
 		}
 		text, err := fs.ReadFile(content, name)
 		files[strings.TrimPrefix(name, "content/")] = &fstest.MapFile{Data: text}
@@ -157,6 +164,19 @@ func TestLoadRefusesAFolder(t *testing.T) {
 				t.Fatalf("got %v, want %q in it", err, test.want)
 			}
 		})
+	}
+}
+
+// TestAFolderWithoutALessonIsPlanned: the script of its servers may come first.
+func TestAFolderWithoutALessonIsPlanned(t *testing.T) {
+	files := courseFiles(t)
+	files["frame-anatomy/server.yaml"] = &fstest.MapFile{}
+	course, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if course.Lesson("frame-anatomy") != nil || strings.Contains(course.Lesson(model).Body.EN.HTML, `href="frame-anatomy"`) {
+		t.Error("a planned lesson is there, or is linked")
 	}
 }
 

@@ -126,7 +126,7 @@ func (p *page) walk(root ast.Node) {
 		return ast.WalkContinue, nil
 	})
 	for _, n := range links { // once all headings are known
-		if planned := p.link(n, string(n.Destination)); planned {
+		if ahead := p.link(n, string(n.Destination)); ahead {
 			unwrap(n)
 		}
 	}
@@ -199,8 +199,8 @@ func (p *page) image(n *ast.Image) {
 	}
 }
 
-// link checks where a link goes. planned: to a lesson that is not written yet.
-func (p *page) link(n ast.Node, to string) (planned bool) {
+// link checks where a link goes. ahead: to a lesson that is not written yet.
+func (p *page) link(n ast.Node, to string) (ahead bool) {
 	u, err := url.Parse(to)
 	switch {
 	case err != nil:
@@ -215,8 +215,7 @@ func (p *page) link(n ast.Node, to string) (planned bool) {
 	case !slices.Contains(p.course.slugs(), u.Path):
 		p.fail(n, "the link %q goes to no lesson", to)
 	default:
-		_, err := fs.Stat(p.files, u.Path)
-		return err != nil
+		return planned(p.files, u.Path)
 	}
 	return false
 }

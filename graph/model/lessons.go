@@ -175,7 +175,8 @@ type LessonQuestion struct {
 func (q LessonQuestion) ID() string                   { return q.question.ID }
 func (q LessonQuestion) Area() string                 { return q.question.Area }
 func (q LessonQuestion) Prompt(locale *Locale) string { return q.locale.in(locale, q.question.Prompt) }
-func (q LessonQuestion) Unit(locale *Locale) string   { return q.locale.in(locale, q.question.Unit()) }
+
+func (q LessonQuestion) Unit(locale *Locale) string { return q.locale.in(locale, q.question.Unit()) }
 
 // Kind is how it is answered.
 func (q LessonQuestion) Kind() QuestionKind {

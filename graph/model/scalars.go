@@ -60,6 +60,15 @@ func UnmarshalJSON(v any) (JSON, error) {
 	return b, nil
 }
 
+// Decoded is the value as encoding/json decodes it; nil for none.
+func (j JSON) Decoded() any {
+	var value any
+	if json.Unmarshal(j, &value) != nil { // there is none
+		return nil
+	}
+	return value
+}
+
 // maxJSONDepth is how deep a payload may be nested: far deeper than people
 // write, and shallow enough for every client's parser once it is in a result.
 const maxJSONDepth = 500

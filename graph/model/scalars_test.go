@@ -1,6 +1,7 @@
 package model
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -23,5 +24,21 @@ func TestPayloadAsJSON(t *testing.T) {
 		if got := string(payloadJSON([]byte(payload))); got != want {
 			t.Errorf("%.40q: got %.40q, want %.40q", payload, got, want)
 		}
+	}
+}
+
+// TestJSONIsDecoded: what a client gives as JSON is compared as a value.
+func TestJSONIsDecoded(t *testing.T) {
+	for _, want := range []any{nil, true, "1006", 1006.0, []any{"a", 1.0}, map[string]any{"a": nil}} {
+		j, err := UnmarshalJSON(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := j.Decoded(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s was decoded as %#v, not %#v", j, got, want)
+		}
+	}
+	if got := JSON(nil).Decoded(); got != nil {
+		t.Errorf("nothing was decoded as %#v", got)
 	}
 }

@@ -370,11 +370,32 @@ func size(e wire.Event) int {
 	return 1000
 }
 
-// Facts are what the session's servers know from the beginning.
+// Facts are what the session's servers know from the beginning: the values that
+// they give away or ask for, and the headers that the broken proxy takes away.
 func (one *Session) Facts() map[string]any {
-	facts := make(map[string]any, len(one.Vars))
+	facts := make(map[string]any)
+	var stripped []any
+	for _, name := range one.Servers.Course.Via.Stripped() {
+		stripped = append(stripped, name)
+	}
+	facts["stripped"] = stripped
 	for name, value := range one.Vars {
 		facts[name] = value
 	}
 	return facts
+}
+
+// Counters are what they have counted so far: what an event has cost in bytes on
+// each way of the comparison, and what the flood did with messages that were not
+// read.
+func (one *Session) Counters() map[string]any {
+	costs, flood := one.Servers.Course.Compare.Counters(), one.Servers.Course.Flood.Last()
+	slow := "queued"
+	if flood.Dropped > 0 {
+		slow = "dropped"
+	}
+	return map[string]any{
+		"pollingCost": costs.Poll.BytesPerEvent(), "sseCost": costs.SSE.BytesPerEvent(), "websocketCost": costs.WebSocket.BytesPerEvent(),
+		"slow": slow,
+	}
 }
