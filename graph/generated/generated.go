@@ -5177,7 +5177,7 @@ extend type Mutation {
 
 extend type Subscription {
   """
-  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library.
+  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library. Subscribe at ` + "`" + `/graphql` + "`" + `, not at the session's own ` + "`" + `graphql` + "`" + `, whose connections are watched.
   """
   wireEvents(
     "As ` + "`" + `startLab` + "`" + ` gave it."
@@ -5495,7 +5495,7 @@ input SendRawFramesInput {
   deflate: Boolean! = false
   "Sent one after the other. At most 64, and 256 KiB in all."
   frames: [RawFrameInput!]!
-  "How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner."
+  "How long to listen behind the last frame, in milliseconds: 0 to 20,000, together with all pauses. The server's close ends it sooner, unless ` + "`" + `deaf` + "`" + ` is set."
   waitMs: Int! = 500
   "Whether to leave unread what the server sends, like a client that hangs."
   deaf: Boolean! = false

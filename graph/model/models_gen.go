@@ -605,7 +605,7 @@ type SendRawFramesInput struct {
 	Deflate bool `json:"deflate"`
 	// Sent one after the other. At most 64, and 256 KiB in all.
 	Frames []RawFrameInput `json:"frames"`
-	// How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	// How long to listen behind the last frame, in milliseconds: 0 to 20,000, together with all pauses. The server's close ends it sooner, unless `deaf` is set.
 	WaitMs int `json:"waitMs"`
 	// Whether to leave unread what the server sends, like a client that hangs.
 	Deaf bool `json:"deaf"`
