@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -40,8 +41,8 @@ type ClassroomConfig struct {
 // Each session that takes a lesson has one goroutine, which ends when the
 // session's transcript is closed; one more announces in public. Close tells what
 // is left to tell, ends all and waits. A tick is appended to the log before
-// anything else is; while the log is away it waits, and nothing behind it is
-// told, but grading goes on. Near misses are told at most four times a second,
+// anything else is; while the log or the learners' progress is away it waits, and
+// nothing behind it is told, but grading goes on. Near misses are told at most four times a second,
 // the nearest of each step.
 type Classroom struct {
 	cfg    ClassroomConfig
@@ -432,8 +433,8 @@ func (s *seat) warn() {
 	}
 }
 
-// append tells of a happening, in the session's feed and in public; false: the log
-// is away.
+// append tells of a happening, in the session's feed, in the learner's progress and
+// in public; false: the log is away, or the progress.
 func (s *seat) append(w waiting) bool {
 	c, h := s.room, w.Happening
 	if err := c.write(Feed{Session: s.Name}, w.id, h); err != nil {
@@ -441,6 +442,9 @@ func (s *seat) append(w waiting) bool {
 	}
 	if h.Kind == StepTicked {
 		err := s.note(c.ctx, func(p Progress) Progress { return p.Tick(h.Lesson, h.Step, h.At) })
+		if away := (*live.Error)(nil); errors.As(err, &away) && strings.HasSuffix(away.Code, "_UNAVAILABLE") {
+			return false // nothing is told twice when it is tried again
+		}
 		if err != nil {
 			c.cfg.Logger.Warn("a tick was not noted in the learner's progress", "lesson", h.Lesson, "step", h.Step, "session", s.Name, "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,11 +33,30 @@ func (s *store) Append(ctx context.Context, d eventlog.Draft) (*eventlog.Entry, 
 	return s.Memory.Append(ctx, d)
 }
 
+// learners are one whose progress may be away.
+type learners struct {
+	away atomic.Bool
+	mu   sync.Mutex
+	p    Progress
+}
+
+func (l *learners) Change(_ context.Context, _ string, f func(Progress) Progress) (before, after Progress, err error) {
+	if l.away.Load() {
+		return before, after, live.Errorf("PROGRESS_UNAVAILABLE", "It is away.")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = l.p
+	l.p = f(before)
+	return before, l.p, nil
+}
+
 // room is a classroom with one session, whose nonce is "kumo-42". Its log is away.
 type room struct {
 	*Classroom
 	*testing.T
 	store      *store
+	learners   learners
 	transcript *wire.Transcript
 	client     *websocket.Conn
 }
@@ -46,7 +66,7 @@ func openRoom(t *testing.T, expires func() time.Time) *room {
 	r := &room{T: t, store: &store{Memory: eventlog.NewMemory(eventlog.Retention{}, nil)}, transcript: wire.NewTranscript(wire.Bounds{})}
 	r.store.away.Store(true)
 	log := eventlog.New(r.store, eventlog.Config{})
-	r.Classroom = NewClassroom(ClassroomConfig{Course: embedded(t), Log: log})
+	r.Classroom = NewClassroom(ClassroomConfig{Course: embedded(t), Log: log, Learners: &r.learners})
 	server := httptest.NewServer(r.transcript.Tap(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		conn, err := (&websocket.Upgrader{}).Upgrade(w, req, nil)
 		if err != nil {
@@ -59,7 +79,7 @@ func openRoom(t *testing.T, expires func() time.Time) *room {
 			}
 		}
 	})))
-	r.Enrol(Enrolment{ID: "secret", Name: "public", Lesson: r.Course().Lesson(model), Nonce: "kumo-42", Transcript: r.transcript, Expires: expires})
+	r.Enrol(Enrolment{ID: "secret", Name: "public", Lesson: r.Course().Lesson(model), Learner: "somebody", Nonce: "kumo-42", Transcript: r.transcript, Expires: expires})
 	var err error
 	if r.client, _, err = websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil); err != nil {
 		t.Fatal(err)
@@ -125,6 +145,25 @@ func TestGradingGoesOnWhileTheLogIsAway(t *testing.T) {
 	r.until("both are told", func() bool {
 		return strings.HasPrefix(strings.Join(r.told(), ", "), "step-ticked S1, step-ticked S2")
 	})
+}
+
+func TestATickReachesTheProgressThatWasAway(t *testing.T) {
+	r := openRoom(t, nil)
+	r.learners.away.Store(true)
+	r.store.away.Store(false)
+	r.until("S1 is told", func() bool { return len(r.told()) > 0 })
+	r.learners.away.Store(false)
+	r.until("S1 is noted", func() bool {
+		r.learners.mu.Lock()
+		defer r.learners.mu.Unlock()
+		_, noted := r.learners.p.Steps[model+"/S1"]
+		return noted
+	})
+	r.say("kumo-42")
+	r.until("S2 is told", func() bool { return len(r.told()) > 1 })
+	if got := r.told(); strings.Join(got[:2], ", ") != "step-ticked S1, step-ticked S2" {
+		t.Errorf("told %s", got)
+	}
 }
 
 func TestOfManyAnswersThatWaitTheNewestIsTold(t *testing.T) {
