@@ -234,22 +234,24 @@ func TestLimitsOfASession(t *testing.T) {
 			}
 		}
 	})
-	t.Run("rate", func(t *testing.T) {
-		g := open(t, sessions.Config{Rate: 3})
-		conn := g.connect(t, g.start(t), "/echo")
-		for range 10 {
-			_ = conn.WriteMessage(websocket.TextMessage, []byte("x"))
-		}
-		var closed *websocket.CloseError
-		for {
-			if _, _, err := conn.ReadMessage(); err != nil {
-				if !errors.As(err, &closed) || closed.Code != 1008 || !strings.Contains(closed.Text, "lab-rate") {
-					t.Errorf("ended with %v", err)
-				}
-				return
+	for name, kind := range map[string]int{"rate": websocket.TextMessage, "rate of pings": websocket.PingMessage} {
+		t.Run(name, func(t *testing.T) {
+			g := open(t, sessions.Config{Rate: 3})
+			conn := g.connect(t, g.start(t), "/echo")
+			for range 10 {
+				_ = conn.WriteMessage(kind, []byte("x"))
 			}
-		}
-	})
+			var closed *websocket.CloseError
+			for {
+				if _, _, err := conn.ReadMessage(); err != nil {
+					if !errors.As(err, &closed) || closed.Code != 1008 || !strings.Contains(closed.Text, "lab-rate") {
+						t.Errorf("ended with %v", err)
+					}
+					return
+				}
+			}
+		})
+	}
 	t.Run("message", func(t *testing.T) {
 		g := open(t, sessions.Config{})
 		conn := g.connect(t, g.start(t), "/echo")
