@@ -75,7 +75,9 @@ func until(t *testing.T, messages <-chan paho.Message, end string) []string {
 func TestMQTTNoWildcardSpansLabs(t *testing.T) {
 	broker := startMQTT(t, embedded.MQTTConfig{})
 	publisher := client(t, paho.NewClientOptions().AddBroker(broker.URL()))
+	own := read(t, publisher, "open/kept")
 	send(t, publisher, true, "lab/a/kept", "lab/b/kept", "open/kept")
+	next(t, own) // mochi acknowledges before it sends around: now that has been done
 	tests := []struct{ filters, want string }{
 		{"#", "open/kept open/x"},
 		{"+/#", "open/kept open/x"},
@@ -120,11 +122,9 @@ func TestMQTTNoWildcardSpansLabs(t *testing.T) {
 	}
 	send(t, publisher, false, "end")
 	for i, test := range tests {
-		// Each counts once: mochi acknowledges what is retained before it sends it
-		// around, so who subscribes in between gets it twice.
 		topics := slices.Concat(got[i], until(t, readers[i], "end"))
 		slices.Sort(topics)
-		if got := strings.Join(slices.Compact(topics), " "); got != test.want {
+		if got := strings.Join(topics, " "); got != test.want {
 			t.Errorf("%s got %q, want %q", test.filters, got, test.want)
 		}
 	}
