@@ -329,7 +329,7 @@ func (s *Sessions) Shutdown(ctx context.Context) {
 func (one *Session) Expires() time.Time {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	if one.open > 0 {
+	if one.open > 0 || one.plain > 0 {
 		return time.Now().Add(one.of.cfg.Life)
 	}
 	return one.used.Add(one.of.cfg.Life)
