@@ -45,6 +45,7 @@ const (
 	CodeUnknown  = "LAB_UNKNOWN"
 	CodeTooMany  = "TOO_MANY_LABS"
 	CodeReadOnly = "LAB_REQUIRED"
+	CodeNoServer = "PATH_UNKNOWN"
 )
 
 // Config is what a Sessions needs. Zero fields take the defaults in brackets.

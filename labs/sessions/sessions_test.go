@@ -446,6 +446,17 @@ func TestPlayReachesItsOwnSessionAlone(t *testing.T) {
 	}
 }
 
+func TestASessionNamesItsServersToWhoMissesThem(t *testing.T) {
+	g := open(t, sessions.Config{})
+	played, err := g.start(t).Run(t.Context(), sessions.Play{Head: "GET /ehco HTTP/1.1\nHost: x\nConnection: close", Wait: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(played.Answer); played.Status != http.StatusNotFound || !strings.Contains(got, `"/ehco"`) || !strings.Contains(got, "echo, ") || !strings.Contains(got, "PATH_UNKNOWN") {
+		t.Errorf("answered %s", got)
+	}
+}
+
 func TestPlayIsBounded(t *testing.T) {
 	g := open(t, sessions.Config{})
 	one := g.start(t)
