@@ -266,10 +266,12 @@ func (s *Socket) serve(play func(*Socket) error) {
 		defer close(pinging)
 		s.ping()
 	}()
-	err := play(s)
-	s.end(err)
-	close(s.done)
-	<-pinging
+	defer func() {
+		s.drop() // nothing is left but after a panic, which net/http takes for its own
+		close(s.done)
+		<-pinging
+	}()
+	s.end(play(s))
 }
 
 // expect sets how long the client may be silent.

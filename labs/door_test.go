@@ -197,3 +197,12 @@ func TestDoorEndsTheContextOfItsSockets(t *testing.T) {
 	conn.Close()
 	<-ended
 }
+
+func TestDoorDropsTheSocketOfAPlayThatPanics(t *testing.T) {
+	l := startDoor(t, DoorConfig{}, Options{}, func(*Socket) error { panic(http.ErrAbortHandler) })
+	conn := dialGorilla(t, l)
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if code, reason := closeOf(t, conn); code != 1006 {
+		t.Errorf("ended with %d %s", code, reason)
+	}
+}

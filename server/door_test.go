@@ -126,3 +126,22 @@ func TestPracticeServersEndWithinTheDrainTime(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// What is played meets what other requests meet.
+func TestAPlayedRequestIsHeldToTheLimitsOfHTTP(t *testing.T) {
+	g := start(t)
+	one := g.startLab(t)
+	for head, want := range map[string]string{
+		"POST /echo HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n": "Connection: close",
+		"GET /echo HTTP/1.1\nHost: x\nX: " + strings.Repeat("x", 17<<10):                     "HEADERS_TOO_LARGE",
+	} {
+		b, _ := json.Marshal(map[string]any{"query": `mutation($i: SendRawRequestInput!) { sendRawRequest(input: $i) { answer { text } } }`, "variables": map[string]any{
+			"i": map[string]any{"session": one.ID, "head": head, "waitMs": 10_000},
+		}})
+		s := g.socket(t) // a POST has less room here
+		s.send(`{"id":"1","type":"subscribe","payload":` + string(b) + `}`)
+		if got := s.read(); !strings.Contains(got, want) {
+			t.Errorf("%.40q: %s", head, got)
+		}
+	}
+}

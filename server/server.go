@@ -190,7 +190,7 @@ func (s *Server) newLabs(cfg Config) error {
 		Cursor: func(one *sessions.Session, p live.Position) string {
 			return cfg.Resolver.Cursors.Seal(graph.LabTopic(one.ID), p)
 		},
-		HTTPServer: s.HTTPServer,
+		HTTPServer: func(h http.Handler) *http.Server { return s.HTTPServer(s.bounded(h)) },
 	})
 	cfg.Resolver.Labs, cfg.Resolver.Serves = s.labs, func(name string) bool { return s.Practice(name) != nil }
 	return nil

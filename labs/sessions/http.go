@@ -111,6 +111,10 @@ func (one *Session) dispatch(w http.ResponseWriter, r *http.Request) {
 		one.about(w)
 		return
 	}
+	if !one.Servers.serves(r) {
+		one.of.refuse(w, http.StatusNotFound, CodeNoServer, fmt.Sprintf("This lab session has no server at %.60q: it has %s.", r.URL.Path, strings.Join(one.Doors(), ", ")))
+		return
+	}
 	one.Servers.ServeHTTP(w, r)
 }
 

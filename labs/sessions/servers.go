@@ -98,6 +98,12 @@ func (s *Servers) Names() []string { return s.names }
 // Named returns a server, which answers on every path; nil: there is none.
 func (s *Servers) Named(name string) http.Handler { return s.named[name] }
 
+// serves reports whether one of the servers answers a request.
+func (s *Servers) serves(r *http.Request) bool {
+	_, pattern := s.mux.Handler(r)
+	return pattern != ""
+}
+
 // ServeHTTP serves each server on its path.
 func (s *Servers) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 

@@ -45,6 +45,7 @@ const (
 	CodeUnknown  = "LAB_UNKNOWN"
 	CodeTooMany  = "TOO_MANY_LABS"
 	CodeReadOnly = "LAB_REQUIRED"
+	CodeNoServer = "PATH_UNKNOWN"
 )
 
 // Config is what a Sessions needs. Zero fields take the defaults in brackets.
@@ -329,7 +330,7 @@ func (s *Sessions) Shutdown(ctx context.Context) {
 func (one *Session) Expires() time.Time {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	if one.open > 0 {
+	if one.open > 0 || one.plain > 0 {
 		return time.Now().Add(one.of.cfg.Life)
 	}
 	return one.used.Add(one.of.cfg.Life)

@@ -304,6 +304,30 @@ func TestASessionEndsWhenItIsNotUsed(t *testing.T) {
 	})
 }
 
+func TestAnEventStreamUsesItsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		s := sessions.New(sessions.Config{Life: time.Minute, Doors: map[string]http.Handler{
+			"graphql": http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }),
+		}})
+		defer s.Shutdown(t.Context())
+		one, err := s.Start(sessions.Want{Client: loopback})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, sessions.Path+one.ID+"/graphql", nil))
+		time.Sleep(time.Hour)
+		if _, err := s.Find(one.ID); err != nil {
+			t.Errorf("while it is open: %v", err)
+		}
+		close(over)
+		time.Sleep(2 * time.Minute)
+		if _, err := s.Find(one.ID); codeOf(err) != sessions.CodeUnknown {
+			t.Errorf("behind it: %v", err)
+		}
+	})
+}
+
 func TestPublicServersAreChangedWhereThatIsOpen(t *testing.T) {
 	public := sessions.NewServers(sessions.Env{})
 	for open, want := range map[bool]string{true: "", false: sessions.CodeReadOnly} {
@@ -419,6 +443,17 @@ func TestPlayReachesItsOwnSessionAlone(t *testing.T) {
 	}
 	if n := other.Transcript.Counts().Events; n != 0 {
 		t.Errorf("the other session saw %d events", n)
+	}
+}
+
+func TestASessionNamesItsServersToWhoMissesThem(t *testing.T) {
+	g := open(t, sessions.Config{})
+	played, err := g.start(t).Run(t.Context(), sessions.Play{Head: "GET /ehco HTTP/1.1\nHost: x\nConnection: close", Wait: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(played.Answer); played.Status != http.StatusNotFound || !strings.Contains(got, `"/ehco"`) || !strings.Contains(got, "echo, ") || !strings.Contains(got, "PATH_UNKNOWN") {
+		t.Errorf("answered %s", got)
 	}
 }
 
