@@ -48,12 +48,12 @@ generate: ## Write the code that gqlgen generates from graph/*.graphqls
 	cd examples/embed && $(GO) generate ./...
 
 .PHONY: test
-test: test-go test-faults test-web test-clients test-browser ## Run all tests
+test: test-go test-faults test-web test-clients lessons-check test-browser ## Run all tests
 
 .PHONY: test-go
 test-go: ## Run the Go tests under the race detector
 	$(GO) vet ./...
-	$(GO) test -race -timeout 300s ./...
+	$(GO) test -race -timeout 600s ./...
 	cd examples/embed && $(GO) test -race -timeout 60s ./...
 
 .PHONY: test-web
@@ -65,6 +65,11 @@ test-clients: bin/sluice bin/course $(patsubst %,clients/%/node_modules/.package
 	cd clients/node && npm test
 	cd clients/http && npm test
 	cd clients/graphql-ws-resume && npm test
+
+.PHONY: lessons-check
+lessons-check: bin/sluice clients/lessons/node_modules/.package-lock.json ## Play every lesson's reference client against the gateway
+	$(GO) test ./lessons/...
+	cd clients/lessons && npm run check && npm test
 
 .PHONY: test-browser
 test-browser: build bin/stock bin/course $(patsubst %,%/node_modules/.package-lock.json,clients/browser examples/nothing-lost) ## Run the pages in Chromium against the gateway
@@ -111,7 +116,7 @@ bench-full: bin/sluice ## Measure everything and write docs/performance.md
 .PHONY: lint
 lint: $(LINT) ## Check formatting and style
 	$(LINT) fmt --diff
-	$(LINT) run
+	$(LINT) run --allow-parallel-runners
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the Go code
@@ -131,7 +136,7 @@ fuzz: ## Look for inputs that break a parser
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
 		grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | cut -c6- | while read -r target; do \
 			echo "$$dir $$target"; \
-			fuzz="$(GO) test -run ^\$$ -fuzz ^$$target\$$ -fuzztime $(FUZZTIME) $$dir"; \
+			fuzz="$(GO) test -run ^\$$ -fuzz ^$$target\$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$dir"; \
 			$$fuzz || $$fuzz || exit 1; \
 		done || exit 1; \
 	done

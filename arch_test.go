@@ -24,6 +24,11 @@ var arrows = map[string][]string{
 	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live"},
 	"internal/eventlog/sqlitelog":    {"internal/eventlog", "internal/live"},
 
+	"internal/learners":                {"internal/live", "lessons"},
+	"internal/learners/learnerstest":   {"internal/learners", "lessons"},
+	"internal/learners/redislearners":  {"internal/learners"},
+	"internal/learners/sqlitelearners": {"internal/learners"},
+
 	"internal/rooms": {"internal/eventlog", "internal/live", "internal/presence"},
 
 	"internal/presence/presencetest":  {"internal/live", "internal/presence"},
@@ -67,7 +72,7 @@ var arrows = map[string][]string{
 	"internal/faults":   {"internal/testenv"},
 	"internal/hostile":  {"internal/testenv"},
 	"cmd/sluice": {
-		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "lessons", "server", "server/gqlws", "web",
+		"bridges/...", "bridges", "graph", "graph/model", "internal/embedded", "internal/eventlog/...", "internal/eventlog", "internal/learners/...", "internal/learners", "internal/live", "internal/presence/...", "internal/presence", "internal/rooms", "labs", "labs/...", "lessons", "server", "server/gqlws", "web",
 	},
 }
 

@@ -51,7 +51,7 @@ func TestErrorsPage(t *testing.T) {
 func codes(t *testing.T) []string {
 	found := []string{"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"} // gqlgen's
 	literal := regexp.MustCompile(`"(INTERNAL|CANCELLED|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"`)
-	for _, pattern := range []string{"graph/*.go", "server/*.go", "server/gqlws/*.go", "bridges/*.go", "bridges/*/*.go", "internal/live/*.go", "internal/eventlog/*.go", "internal/presence/*.go", "internal/rooms/*.go", "labs/*.go", "labs/*/*.go", "lessons/*.go"} {
+	for _, pattern := range []string{"graph/*.go", "server/*.go", "server/gqlws/*.go", "bridges/*.go", "bridges/*/*.go", "internal/live/*.go", "internal/eventlog/*.go", "internal/learners/*.go", "internal/presence/*.go", "internal/rooms/*.go", "labs/*.go", "labs/*/*.go", "lessons/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

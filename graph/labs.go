@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/graph/model"
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
@@ -56,8 +57,12 @@ func (r *Resolver) sealWire(id string) func(number uint64) string {
 }
 
 // watch opens the stream of a session's wire events behind a cursor, if it is
-// not empty.
+// not empty. Over a connection that is itself watched each event would make
+// another, for ever.
 func (r *Resolver) watch(ctx context.Context, id, cursor string) (live.Sub[wire.Event], error) {
+	if bridges.LabOf(ctx) != "" {
+		return nil, live.Errorf("LAB_WATCHED", "A lab session's own connections are watched, so wireEvents would tell of itself here without end: subscribe at the gateway's /graphql.")
+	}
 	if cursor == "" {
 		return r.Labs.Watch(ctx, id, nil)
 	}
@@ -88,6 +93,7 @@ func (r *Resolver) play(ctx context.Context, session string, waitMs int, p sessi
 	if p.Wait, err = checkPause("waitMs", waitMs); err != nil {
 		return model.RawAnswer{}, err
 	}
+	p.As = func(played context.Context) context.Context { return WithClient(played, ClientOf(ctx)) }
 	played, err := one.Run(ctx, p)
 	if err != nil {
 		return model.RawAnswer{}, err

@@ -32,7 +32,7 @@ type DoorConfig struct {
 	// Admit takes a place for a socket, or says which limit stands against it.
 	// release gives it back, once [there is always a place].
 	Admit func(*http.Request) (release func(), refusal string)
-	// Allow takes a place for one message of a client, or says which limit
+	// Allow takes a place for one message or ping of a client, or says which limit
 	// stands against it: close 1008 [there is always a place].
 	Allow func() (refusal string)
 	// Refused is told the code of each refusal, and the close code, or
@@ -245,6 +245,9 @@ func (s *Socket) serve(play func(*Socket) error) {
 		return nil
 	})
 	conn.SetPingHandler(func(payload string) error {
+		if full := s.door.cfg.Allow(); full != "" {
+			return tooMany(full)
+		}
 		if s.options.OnPing != nil {
 			s.options.OnPing([]byte(payload))
 		}
@@ -402,9 +405,14 @@ func (s *Socket) Read() (kind int, message []byte, err error) {
 		return 0, nil, err
 	}
 	if full := s.door.cfg.Allow(); full != "" {
-		return 0, nil, &Foul{wire.Problem{Text: full, Code: websocket.ClosePolicyViolation}}
+		return 0, nil, tooMany(full)
 	}
 	return kind, s.message, nil
+}
+
+// tooMany is the end of a client that Allow is against.
+func tooMany(refusal string) error {
+	return &Foul{wire.Problem{Text: refusal, Code: websocket.ClosePolicyViolation}}
 }
 
 // collect reads a message into s.message. The referee has seen its frames, but

@@ -69,7 +69,7 @@ func TestDoorEndsASocketAsPlayAsksFor(t *testing.T) {
 		reason string
 	}{
 		"it returns":          {func(*Socket) error { return nil }, 1000, ""},
-		"it closes and waits": {func(s *Socket) error { _ = s.Close(1001, "bye"); return echo(s) }, 1001, "bye"},
+		"it closes and waits": {func(s *Socket) error { _ = s.Close(1001, "bye"); return PlayEcho(s) }, 1001, "bye"},
 		"it closes, returns":  {func(s *Socket) error { return s.Close(1013, "later") }, 1013, "later"},
 		"an empty close":      {func(s *Socket) error { return s.Close(0, "") }, 1005, ""},
 		"a reason too long":   {func(s *Socket) error { return s.Close(4000, strings.Repeat("あ", 50)) }, 4000, strings.Repeat("あ", 41)},
@@ -105,7 +105,7 @@ func TestDoorCutsTCP(t *testing.T) {
 }
 
 func TestDoorRequiresASubprotocol(t *testing.T) {
-	l := startDoor(t, DoorConfig{}, Options{Subprotocols: []string{"v1", "v2"}, RequireSubprotocol: true}, echo)
+	l := startDoor(t, DoorConfig{}, Options{Subprotocols: []string{"v1", "v2"}, RequireSubprotocol: true}, PlayEcho)
 	_, response, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(l.URL, "http"), nil)
 	if err == nil || response.StatusCode != http.StatusBadRequest {
 		t.Errorf("without one: %v, %v", response, err)
@@ -125,7 +125,7 @@ func TestDoorLimitsTheRateOfMessages(t *testing.T) {
 			return "lab-rate is 2 messages"
 		}
 		return ""
-	}}, Options{}, echo)
+	}}, Options{}, PlayEcho)
 	conn := dialGorilla(t, l)
 	for range 3 {
 		if err := conn.WriteMessage(websocket.TextMessage, []byte("x")); err != nil {
@@ -150,7 +150,7 @@ func TestDoorShowsPings(t *testing.T) {
 	l := startDoor(t, DoorConfig{}, Options{
 		PingEvery: -1, NoPong: true,
 		OnPing: func(b []byte) { got <- "ping " + string(b) }, OnPong: func(b []byte) { got <- "pong " + string(b) },
-	}, echo)
+	}, PlayEcho)
 	conn := dialGorilla(t, l)
 	conn.SetPongHandler(func(payload string) error { t.Errorf("a pong: %q", payload); return nil })
 	for _, kind := range []int{websocket.PingMessage, websocket.PongMessage} {
@@ -190,7 +190,7 @@ func TestDoorEndsTheContextOfItsSockets(t *testing.T) {
 	l := startDoor(t, DoorConfig{}, Options{}, func(s *Socket) error {
 		close(waiting)
 		go func() { <-s.Context().Done(); close(ended) }()
-		return echo(s)
+		return PlayEcho(s)
 	})
 	conn := dialGorilla(t, l)
 	<-waiting

@@ -96,11 +96,11 @@ func (e *Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.door.refuse(w, f)
 		return
 	}
-	e.door.Serve(w, r, o, echo)
+	e.door.Serve(w, r, o, PlayEcho)
 }
 
-// echo plays until the client leaves.
-func echo(s *Socket) error {
+// PlayEcho sends every message back until the client leaves. It is for Door.Serve.
+func PlayEcho(s *Socket) error {
 	for {
 		kind, message, err := s.Read()
 		if err != nil {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,18 +39,22 @@ type ClassroomConfig struct {
 // happens in them through the event log.
 //
 // Each session that takes a lesson has one goroutine, which ends when the
-// session's transcript is closed; one more announces in public. Close ends all
-// and waits. A tick is appended to the log before anything else is; while the log
-// is away it waits, and nothing behind it is told. Near misses are told at most
-// four times a second, the nearest of each step.
+// session's transcript is closed; one more announces in public. Close tells what
+// is left to tell, ends all and waits. A tick is appended to the log before
+// anything else is; while the log or the learners' progress is away it waits, and
+// nothing behind it is told, but grading goes on. Near misses are told at most four times a second,
+// the nearest of each step.
 type Classroom struct {
 	cfg    ClassroomConfig
 	course *Course
 	log    *eventlog.Log
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+	work   sync.WaitGroup // seats
 	public chan Happening
+	told   chan struct{} // closed when nothing more is announced
+
+	closing chan struct{} // closed by Close
 
 	mu     sync.Mutex
 	seats  map[string]*seat // by session id
@@ -64,9 +70,12 @@ func NewClassroom(cfg ClassroomConfig) *Classroom {
 		cfg.Announce = func(context.Context, string, []byte) {}
 	}
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	c := &Classroom{cfg: cfg, course: cfg.Course, log: cfg.Log, seats: make(map[string]*seat), public: make(chan Happening, announcements)}
+	c := &Classroom{cfg: cfg, course: cfg.Course, log: cfg.Log, seats: make(map[string]*seat), public: make(chan Happening, announcements), told: make(chan struct{}), closing: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.work.Go(c.announce)
+	go func() {
+		defer close(c.told)
+		c.announce()
+	}()
 	return c
 }
 
@@ -94,10 +103,17 @@ type seat struct {
 	grader *Grader
 	right  map[string]bool    // questions whose latest answer is right
 	done   bool               // LessonCompleted was told
-	out    []Happening        // to be told, in order
+	out    []waiting          // to be told, in order; the first may be on its way
 	misses map[string]Verdict // to be told, by step
 	wake   chan struct{}      // holds one
 	warned time.Time          // the expiry that was told
+	notice time.Duration      // how long before it that is
+}
+
+// waiting is a happening with its id in the log.
+type waiting struct {
+	id string
+	Happening
 }
 
 // Enrol begins to grade a session.
@@ -109,6 +125,9 @@ func (c *Classroom) Enrol(e Enrolment) {
 		Enrolment: e, room: c, grader: NewGrader(e.Lesson, Config{Nonce: e.Nonce, Facts: e.Facts}),
 		right: make(map[string]bool), misses: make(map[string]Verdict), wake: make(chan struct{}, 1),
 	}
+	if e.Expires != nil { // a short life is not about to end all the time
+		s.notice = min(warnBefore, time.Until(e.Expires())/6)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -118,13 +137,22 @@ func (c *Classroom) Enrol(e Enrolment) {
 	c.work.Go(s.run)
 }
 
-// Close ends all and waits.
+// Close tells what is left to tell, if the log is there, ends all and waits.
 func (c *Classroom) Close() {
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		<-c.told
+		return
+	}
 	c.closed = true
+	close(c.closing)
 	c.mu.Unlock()
-	c.cancel()
+	defer c.cancel()
+	defer time.AfterFunc(lastWords, c.cancel).Stop()
 	c.work.Wait()
+	close(c.public)
+	<-c.told
 }
 
 // CodeNoLesson is told who wants a session graded that takes no lesson.
@@ -159,8 +187,9 @@ func (c *Classroom) Answer(session, step, name string, value any) (Verdict, erro
 	if s.Lesson.Step(step) == nil {
 		return Verdict{}, live.Errorf("STEP_UNKNOWN", "The lesson %s has no step %.20q: it has %s.", s.Lesson.Slug, step, strings.Join(s.grader.stepIDs(), ", "))
 	}
+	now := time.Now() // all that happened before will have been fed
 	s.catchUp()
-	s.feed(Event{Event: wire.Event{At: time.Now()}, Answer: &Answer{Step: step, Name: name, Value: value}, Facts: s.Counters()})
+	s.feed(Event{Event: wire.Event{At: now}, Answer: &Answer{Step: step, Name: name, Value: value}, Facts: s.Counters()})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.grader.Verdicts() {
@@ -178,6 +207,7 @@ func (c *Classroom) Tell(session string, events ...Event) error {
 	if err != nil {
 		return err
 	}
+	s.catchUp()
 	for _, e := range events {
 		s.feed(e)
 	}
@@ -243,10 +273,18 @@ func (s *seat) complete(at time.Time) {
 	s.tell(Happening{Kind: LessonCompleted, Lesson: s.Lesson.Slug, At: at})
 }
 
-// tell queues a happening: at most a tick for each step, a question for each
-// mutation, and three more. The lock is held.
+// tell queues a happening: at most a tick and a near miss for each step, the
+// newest answer to each question, and what happens once. The lock is held.
 func (s *seat) tell(h Happening) {
-	s.out = append(s.out, h)
+	id := rand.Text()
+	if h.Kind == StepTicked || h.Kind == LessonCompleted {
+		id = string(h.Kind) + "-" + h.Step // told once, whatever happens
+	}
+	if h.Kind == QuestionAnswered && len(s.out) > 0 {
+		rest := slices.DeleteFunc(s.out[1:], func(w waiting) bool { return w.Kind == h.Kind && w.Question == h.Question })
+		s.out = s.out[:1+len(rest)]
+	}
+	s.out = append(s.out, waiting{id, h})
 	s.rouse()
 }
 
@@ -258,14 +296,16 @@ func (s *seat) rouse() {
 }
 
 // missesEvery is how often near misses are told, warnBefore how long before its
-// end a session is warned, and again how soon the log is tried again.
+// end a session is warned, again how soon the log is tried again, and lastWords
+// how long Close waits for it.
 const (
 	missesEvery = 250 * time.Millisecond
 	warnBefore  = 5 * time.Minute
 	again       = 250 * time.Millisecond
+	lastWords   = 3 * time.Second
 )
 
-// run follows the session until its transcript is closed.
+// run follows the session until its transcript is closed and all has been told.
 func (s *seat) run() {
 	c := s.room
 	defer func() {
@@ -275,38 +315,59 @@ func (s *seat) run() {
 	}()
 	stop := s.Transcript.Follow(s.rouse)
 	defer stop()
-	var missed time.Time
+	var missed, retry time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	closing := c.closing
 	for {
 		before := time.Now() // all that happened before will have been fed
 		open := s.catchUp()
 		s.mu.Lock()
 		s.take(s.grader.Feed(Event{Event: wire.Event{At: before}}))
 		s.warn()
-		out := s.out
-		s.out = nil
 		now := time.Now()
-		if len(s.misses) > 0 && now.Sub(missed) >= missesEvery {
+		if len(s.misses) > 0 && len(s.out) == 0 && now.Sub(missed) >= missesEvery {
 			missed = now
-			out = append(out, s.tellMisses(now)...)
+			s.tellMisses(now)
 		}
-		timer.Reset(s.sleep(now, missed))
 		s.mu.Unlock()
-		for _, h := range out {
-			if !s.append(h) {
-				return
+		if !now.Before(retry) {
+			if s.tellAll() {
+				if !open || closing == nil {
+					return
+				}
+			} else {
+				retry = time.Now().Add(again)
 			}
 		}
-		if !open {
-			return
-		}
+		timer.Reset(s.sleep(missed, retry))
 		select {
 		case <-c.ctx.Done():
 			return
+		case <-closing:
+			closing = nil // once more, for what has come meanwhile
 		case <-s.wake:
 		case <-timer.C:
 		}
+	}
+}
+
+// tellAll tells what waits, in order; false: the log is away.
+func (s *seat) tellAll() bool {
+	for {
+		s.mu.Lock()
+		if len(s.out) == 0 {
+			s.mu.Unlock()
+			return true
+		}
+		first := s.out[0]
+		s.mu.Unlock()
+		if !s.append(first) {
+			return false
+		}
+		s.mu.Lock()
+		s.out = s.out[1:]
+		s.mu.Unlock()
 	}
 }
 
@@ -327,27 +388,31 @@ func (s *seat) catchUp() (open bool) {
 	}
 }
 
-// tellMisses takes the near misses that wait; the lock is held.
-func (s *seat) tellMisses(now time.Time) (out []Happening) {
+// tellMisses tells the near misses that wait; the lock is held.
+func (s *seat) tellMisses(now time.Time) {
 	for i := range s.Lesson.Steps { // in the lesson's order
 		v, waits := s.misses[s.Lesson.Steps[i].ID]
 		if !waits || v.Miss == nil {
 			continue
 		}
-		out = append(out, Happening{
+		s.tell(Happening{
 			Kind: NearMiss, Lesson: s.Lesson.Slug, Step: v.Step, At: now,
 			Saw: v.Miss.Saw, Wanted: v.Miss.Wanted, Sentence: v.Miss.Sentence, Places: []Place{v.Miss.Place},
 		})
 	}
 	clear(s.misses)
-	return out
 }
 
 // sleep is how long nothing is to be done unless something happens.
-func (s *seat) sleep(now, missed time.Time) time.Duration {
-	d := 30 * time.Second
-	if len(s.misses) > 0 {
-		d = min(d, missesEvery-now.Sub(missed))
+func (s *seat) sleep(missed, retry time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, d := time.Now(), 30*time.Second
+	switch {
+	case retry.After(now):
+		d = retry.Sub(now)
+	case len(s.misses) > 0:
+		d = missesEvery - now.Sub(missed)
 	}
 	if next := s.grader.Next(); !next.IsZero() {
 		d = min(d, next.Sub(now)+time.Millisecond)
@@ -362,33 +427,29 @@ func (s *seat) warn() {
 		return
 	}
 	at := s.Expires()
-	if now := time.Now(); at.Sub(now) < warnBefore && at.Sub(s.warned).Abs() > time.Second {
+	if now := time.Now(); at.Sub(now) < s.notice && at.Sub(s.warned).Abs() > time.Second {
 		s.warned = at
 		s.tell(Happening{Kind: LabExpiring, Lesson: s.Lesson.Slug, At: now, Expires: at})
 	}
 }
 
-// append tells of a happening, in the session's feed and in public. It waits for
-// the log; false: the classroom is closing.
-func (s *seat) append(h Happening) bool {
-	c := s.room
-	id := rand.Text()
-	if h.Kind == StepTicked || h.Kind == LessonCompleted {
-		id = string(h.Kind) + "-" + h.Step // told once, whatever happens
-	}
-	if !c.append(Feed{Session: s.Name}, id, h) {
+// append tells of a happening, in the session's feed, in the learner's progress and
+// in public; false: the log is away, or the progress.
+func (s *seat) append(w waiting) bool {
+	c, h := s.room, w.Happening
+	if err := c.write(Feed{Session: s.Name}, w.id, h); err != nil {
 		return false
 	}
 	if h.Kind == StepTicked {
 		err := s.note(c.ctx, func(p Progress) Progress { return p.Tick(h.Lesson, h.Step, h.At) })
+		if away := (*live.Error)(nil); errors.As(err, &away) && strings.HasSuffix(away.Code, "_UNAVAILABLE") {
+			return false // nothing is told twice when it is tried again
+		}
 		if err != nil {
 			c.cfg.Logger.Warn("a tick was not noted in the learner's progress", "lesson", h.Lesson, "step", h.Step, "session", s.Name, "error", err)
 		}
 	}
-	if !h.public() {
-		return true
-	}
-	for {
+	for h.public() {
 		select {
 		case c.public <- h.inPublic():
 			return true
@@ -399,24 +460,18 @@ func (s *seat) append(h Happening) bool {
 		default:
 		}
 	}
+	return true
 }
 
-func (c *Classroom) append(f Feed, id string, h Happening) bool {
+// write appends a happening to a feed, once, however often it is tried.
+func (c *Classroom) write(f Feed, id string, h Happening) error {
 	data, err := json.Marshal(h)
 	if err != nil {
 		c.cfg.Logger.Error("a lesson event cannot be written", "error", err)
-		return true
+		return nil
 	}
-	for {
-		if _, _, err = c.log.Append(c.ctx, eventlog.Draft{Topic: f.topic(), ID: id, Data: data}); err == nil {
-			return true
-		}
-		select {
-		case <-c.ctx.Done():
-			return false
-		case <-time.After(again):
-		}
-	}
+	_, _, err = c.log.Append(c.ctx, eventlog.Draft{Topic: f.topic(), ID: id, Data: data})
+	return err
 }
 
 // note changes the progress of who has the session, and tells of gates.
@@ -441,18 +496,19 @@ func (s *seat) note(ctx context.Context, change func(Progress) Progress) error {
 
 // announce tells everybody what happens.
 func (c *Classroom) announce() {
-	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case h := <-c.public:
-			id := rand.Text()
-			if !c.append(Feed{}, id, h) || !c.append(Feed{Lesson: h.Lesson}, id, h) {
-				return
+	for h := range c.public {
+		id := rand.Text()
+		for _, f := range []Feed{{}, {Lesson: h.Lesson}} {
+			for c.write(f, id, h) != nil {
+				select {
+				case <-c.ctx.Done():
+					return
+				case <-time.After(again):
+				}
 			}
-			if data, err := json.Marshal(h); err == nil {
-				c.cfg.Announce(c.ctx, h.Lesson, data)
-			}
+		}
+		if data, err := json.Marshal(h); err == nil {
+			c.cfg.Announce(c.ctx, h.Lesson, data)
 		}
 	}
 }

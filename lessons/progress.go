@@ -36,6 +36,9 @@ type Answered struct {
 
 const progressVersion = 1
 
+// NewProgress is that of who has done nothing yet.
+func NewProgress() Progress { return Progress{}.clone() }
+
 // ParseProgress reads the JSON form.
 func ParseProgress(b []byte) (Progress, error) {
 	var p Progress

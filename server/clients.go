@@ -47,9 +47,14 @@ func newClients(l Limits, proxies []netip.Prefix) *clients {
 	}
 }
 
-// identify puts into the context of a request who made it.
+// identify puts into the context of a request who made it, unless that is known:
+// a lab session plays requests for a client, from this machine.
 func (c *clients) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if graph.ClientOf(r.Context()).Address.IsValid() {
+			next.ServeHTTP(w, r)
+			return
+		}
 		client := graph.Client{Address: c.address(r), Base: "ws://" + r.Host, Locale: localeOf(r)}
 		if r.TLS != nil || c.trusted(parseAddress(r.RemoteAddr)) && r.Header.Get("X-Forwarded-Proto") == "https" {
 			client.Base = "wss://" + r.Host
@@ -71,14 +76,14 @@ func localeOf(r *http.Request) model.Locale {
 }
 
 // onlyClient returns a context with nothing of a request but who made it, and
-// through which lab session.
+// through which lab session, with which it ends.
 func onlyClient(r *http.Request) context.Context {
-	_, ctx := ofLab(r.Context())
-	ctx = graph.WithClient(ctx, graph.ClientOf(r.Context()))
+	ctx := context.Background()
 	if lab := sessions.From(r.Context()); lab != nil {
-		ctx = sessions.With(ctx, lab)
+		ctx = sessions.With(lab.Context(), lab)
 	}
-	return ctx
+	ctx = bridges.WithLab(ctx, bridges.LabOf(r.Context()))
+	return graph.WithClient(ctx, graph.ClientOf(r.Context()))
 }
 
 // inLab tells the rules of topics which lab session a request came through.

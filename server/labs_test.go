@@ -256,6 +256,19 @@ func TestAProbesReportReachesItsSession(t *testing.T) {
 	}
 }
 
+func TestReportsOfProbesAreHeldToTheRateOfMutations(t *testing.T) {
+	g := start(t, func(c *Config) { c.Limits.PublishPerSecond, c.Limits.PublishBurst = 1, 3 })
+	one := g.startLab(t)
+	statuses := make(map[int]int)
+	for range 10 {
+		status, _, _ := g.do(t, "POST", "/lab/"+one.ID+"/probe", "{}", "Content-Type", "application/json")
+		statuses[status]++
+	}
+	if statuses[400] < 2 || statuses[429] < 5 || statuses[400]+statuses[429] != 10 {
+		t.Errorf("got %v", statuses)
+	}
+}
+
 // report is what the probe says to our own echo server.
 func report(t *testing.T) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -23,6 +24,10 @@ func (s *Server) takeProbe(room *lessons.Classroom) http.Handler {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
 			s.refuse(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "The report of a probe comes by POST: `sluice probe --session` sends it.")
+			return
+		}
+		if !s.clients.mayPublish(r.Context(), 1) {
+			s.refuse(w, http.StatusTooManyRequests, "RATE_LIMITED", fmt.Sprintf("You publish faster than %g times a second: wait a moment.", float64(s.clients.rate)))
 			return
 		}
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, probe.MaxReport+1))

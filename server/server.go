@@ -29,6 +29,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -260,8 +261,10 @@ func (s *Server) Drain(ctx context.Context) { s.sockets.Drain(ctx) }
 func (s *Server) Shutdown(ctx context.Context) error {
 	practice := make(chan error, 1)
 	go func() {
+		var ending sync.WaitGroup
+		ending.Go(func() { s.labs.Shutdown(ctx) })
 		err := s.public.Shutdown(ctx)
-		s.labs.Close()
+		ending.Wait()
 		practice <- err
 	}()
 	return errors.Join(s.sockets.Shutdown(ctx), <-practice)

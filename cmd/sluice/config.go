@@ -63,8 +63,8 @@ type config struct {
 	RedisURL string `help:"A Redis server, such as redis://127.0.0.1:6379. Without it an embedded one is started." name:"redis-url" env:"REDIS_URL" placeholder:"URL" group:"Brokers"`
 	MQTTURL  string `help:"An MQTT broker, such as mqtt://127.0.0.1:1883. Without it an embedded one is started." name:"mqtt-url" env:"MQTT_BROKER_URL" placeholder:"URL" group:"Brokers"`
 
-	DataDir string `help:"Where rooms and lesson events are kept, unless there is a Redis server to keep them. :memory: keeps them until the end. Default: ${statedir}." env:"SLUICE_DATA_DIR" placeholder:"DIR" group:"Storage"`
-	Secret  string `help:"Signs cursors. Without it a key is made once and kept with the events. Gateways on the same Redis need the same one." env:"WEBSOCKET_SECRET" placeholder:"TEXT" group:"Storage"`
+	DataDir string `help:"Where rooms, lesson events and learners' progress are kept, unless there is a Redis server to keep them. :memory: keeps them until the end. Default: ${statedir}." env:"SLUICE_DATA_DIR" placeholder:"DIR" group:"Storage"`
+	Secret  string `help:"Signs cursors, and learners' tokens and exported progress. Without it a key is made once and kept with the events. Gateways on the same Redis need the same one." env:"WEBSOCKET_SECRET" placeholder:"TEXT" group:"Storage"`
 
 	MQTTAllow         []string `help:"MQTT topics that anonymous clients may read, as filters. Default: ${default}." name:"mqtt-allow" default:"demo/#,lessons/#" env:"SLUICE_MQTT_ALLOW" placeholder:"FILTER" group:"Who may do what"`
 	RedisAllow        []string `help:"Redis channels that anonymous clients may read, as patterns. Default: ${default}." name:"redis-allow" default:"demo:*,demo/*,lessons:*" env:"SLUICE_REDIS_ALLOW" placeholder:"PATTERN" group:"Who may do what"`

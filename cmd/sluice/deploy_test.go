@@ -136,7 +136,7 @@ func TestComposeSpeaksOfThisProgram(t *testing.T) {
 					}
 				}
 				_, main, _ := net.SplitHostPort(cfg.Addr)
-				ports := map[string]bool{main: true, "8082": true} // which the program does not open at present: see README.md
+				ports := map[string]bool{main: true}
 				if cfg.coursePorts() {
 					for _, port := range coursePorts {
 						ports[port.port] = true

@@ -42,7 +42,8 @@ func (c *config) run(ctx context.Context, stdout, stderr io.Writer) error {
 //
 //	Redis  (embedded or REDIS_URL)       ─ redisbridge ─┐
 //	MQTT   (embedded or MQTT_BROKER_URL) ─ mqttbridge ──┼─ graph ─ server ─ :8080
-//	events (--data-dir or REDIS_URL) ─ event log ─ rooms ┘               └─ :8081
+//	events (--data-dir or REDIS_URL) ─ event log ─ rooms ┤               └─ :8081
+//	learners (the same)              ─ progress ─────────┘
 //
 // What is made later is closed earlier, also when a later part cannot be made.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
@@ -81,9 +82,13 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	classroom := lessons.NewClassroom(lessons.ClassroomConfig{Course: course, Log: shared.log, Announce: brokers.announce, Logger: logger})
+	learners, err := openLearners(cfg, shared.key, course, &closing)
+	if err != nil {
+		return err
+	}
+	classroom := lessons.NewClassroom(lessons.ClassroomConfig{Course: course, Log: shared.log, Learners: learners, Announce: brokers.announce, Logger: logger})
 	closing.add(func() error { classroom.Close(); return nil })
-	resolver.Classroom = classroom
+	resolver.Classroom, resolver.Learners = classroom, learners
 	gateway, err := server.New(server.Config{
 		MQTT:   brokers.mqttOverWebSocket(cfg),
 		Logger: logger, Resolver: resolver, Access: cfg.access, Limits: cfg.limits.server(),

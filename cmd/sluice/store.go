@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/eventlog/redislog"
 	"github.com/sluice-gateway/sluice/internal/eventlog/sqlitelog"
+	"github.com/sluice-gateway/sluice/internal/learners"
+	"github.com/sluice-gateway/sluice/internal/learners/redislearners"
+	"github.com/sluice-gateway/sluice/internal/learners/sqlitelearners"
 	"github.com/sluice-gateway/sluice/internal/presence"
 	"github.com/sluice-gateway/sluice/internal/presence/redispresence"
+	"github.com/sluice-gateway/sluice/lessons"
 )
 
 // shared is what gateways on the same Redis have in common: the event log and
@@ -17,6 +22,7 @@ type shared struct {
 	log     *eventlog.Log
 	members presence.Directory
 	streams *eventlog.Cursors // of Redis streams
+	key     learners.Key      // signs what learners are given
 	where   string            // the events are kept, for people
 }
 
@@ -26,7 +32,7 @@ func openShared(cfg config, logger *slog.Logger, closing *stack) (*shared, error
 		return nil, err
 	}
 	closing.add(store.Close)
-	s := &shared{log: eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}), where: where}
+	s := &shared{log: eventlog.New(store, eventlog.Config{Secret: cfg.Secret, Logger: logger}), key: learnersKey(cfg.Secret, store), where: where}
 	closing.add(func() error { s.log.Close(); return nil })
 	if cfg.RedisURL == "" {
 		s.members = presence.NewMemory()
@@ -56,4 +62,36 @@ func openStore(cfg config, logger *slog.Logger) (_ eventlog.Store, where string,
 	}
 	store, err := sqlitelog.Open(cfg.dataDir(), sqlitelog.Config{Logger: logger})
 	return store, "in " + cfg.dataDir(), err
+}
+
+// learnersKey is the secret, or without one the key that a store keeps.
+func learnersKey(secret string, store eventlog.Store) learners.Key {
+	return func(ctx context.Context) ([]byte, error) {
+		if secret != "" {
+			return []byte(secret), nil
+		}
+		id, err := store.Identity(ctx)
+		return id.Key[:], err
+	}
+}
+
+// openLearners opens learners' progress, which is kept where the events are.
+func openLearners(cfg config, key learners.Key, course *lessons.Course, closing *stack) (*learners.Learners, error) {
+	var store learners.Store
+	var err error
+	switch {
+	case cfg.RedisURL != "":
+		if store, err = redislearners.Open(cfg.RedisURL); err != nil {
+			err = fmt.Errorf("--redis-url (REDIS_URL): %w", err)
+		}
+	case cfg.dataDir() == inMemory:
+		store = learners.NewMemory()
+	default:
+		store, err = sqlitelearners.Open(cfg.dataDir(), nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	closing.add(store.Close)
+	return learners.New(store, key, course), nil
 }

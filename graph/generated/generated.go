@@ -61,6 +61,14 @@ type ComplexityRoot struct {
 		Title   func(childComplexity int, locale *model.Locale) int
 	}
 
+	AreaProgress struct {
+		Available func(childComplexity int) int
+		Earned    func(childComplexity int) int
+		ID        func(childComplexity int) int
+		Percent   func(childComplexity int) int
+		Reached   func(childComplexity int) int
+	}
+
 	Bridge struct {
 		Kind  func(childComplexity int) int
 		Name  func(childComplexity int) int
@@ -448,6 +456,8 @@ type ComplexityRoot struct {
 		CreateRoom        func(childComplexity int) int
 		ExtendLab         func(childComplexity int, id string) int
 		ForgetLab         func(childComplexity int, id string) int
+		ImportProgress    func(childComplexity int, token string, document string) int
+		NewLearner        func(childComplexity int) int
 		PublishMqtt       func(childComplexity int, input model.PublishMQTTInput) int
 		PublishRedis      func(childComplexity int, input model.PublishRedisInput) int
 		ReplayChaos       func(childComplexity int, session *string, seed *int) int
@@ -490,10 +500,24 @@ type ComplexityRoot struct {
 		Title   func(childComplexity int, locale *model.Locale) int
 	}
 
+	PhaseProgress struct {
+		Advice func(childComplexity int, locale *model.Locale) int
+		Areas  func(childComplexity int) int
+		Green  func(childComplexity int) int
+		Number func(childComplexity int) int
+	}
+
 	PresenceChange struct {
 		At     func(childComplexity int) int
 		Kind   func(childComplexity int) int
 		Member func(childComplexity int) int
+	}
+
+	Progress struct {
+		Answers     func(childComplexity int) int
+		Phases      func(childComplexity int) int
+		QuickChecks func(childComplexity int) int
+		Steps       func(childComplexity int) int
 	}
 
 	PublishReceipt struct {
@@ -507,6 +531,7 @@ type ComplexityRoot struct {
 		CurrentTime    func(childComplexity int) int
 		Demos          func(childComplexity int) int
 		Echo           func(childComplexity int, text string) int
+		ExportProgress func(childComplexity int, token string) int
 		Fail           func(childComplexity int, code *string) int
 		GatewayStats   func(childComplexity int) int
 		Hello          func(childComplexity int) int
@@ -519,6 +544,7 @@ type ComplexityRoot struct {
 		MockVerdict    func(childComplexity int, session *string) int
 		Phases         func(childComplexity int) int
 		Presence       func(childComplexity int, room string) int
+		Progress       func(childComplexity int, token string) int
 		PublicServices func(childComplexity int) int
 		RoomHistory    func(childComplexity int, room string, last int, before *string) int
 		Slow           func(childComplexity int, ms int) int
@@ -539,6 +565,18 @@ type ComplexityRoot struct {
 		Lesson   func(childComplexity int) int
 		Question func(childComplexity int) int
 		Right    func(childComplexity int) int
+	}
+
+	QuestionProgress struct {
+		At       func(childComplexity int) int
+		Lesson   func(childComplexity int) int
+		Question func(childComplexity int) int
+		Right    func(childComplexity int) int
+	}
+
+	QuickCheck struct {
+		Lesson   func(childComplexity int) int
+		Question func(childComplexity int) int
 	}
 
 	RawAnswer struct {
@@ -585,6 +623,12 @@ type ComplexityRoot struct {
 		Hints   func(childComplexity int, locale *model.Locale) int
 		ID      func(childComplexity int) int
 		Title   func(childComplexity int, locale *model.Locale) int
+	}
+
+	StepProgress struct {
+		At     func(childComplexity int) int
+		Lesson func(childComplexity int) int
+		Step   func(childComplexity int) int
 	}
 
 	StepState struct {
@@ -793,6 +837,8 @@ type MutationResolver interface {
 	StopLoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	SetMockScript(ctx context.Context, session *string, script string) (model.MockState, error)
 	SetMockKnobs(ctx context.Context, session *string, knobs model.MockKnobsInput) (model.MockState, error)
+	NewLearner(ctx context.Context) (string, error)
+	ImportProgress(ctx context.Context, token string, document string) (model.Progress, error)
 }
 type QueryResolver interface {
 	Hello(ctx context.Context) (string, error)
@@ -812,6 +858,8 @@ type QueryResolver interface {
 	LoadRun(ctx context.Context, id string) (model.LoadRun, error)
 	MockState(ctx context.Context, session *string) (model.MockState, error)
 	MockVerdict(ctx context.Context, session *string) (model.MockVerdict, error)
+	Progress(ctx context.Context, token string) (model.Progress, error)
+	ExportProgress(ctx context.Context, token string) (string, error)
 	RoomHistory(ctx context.Context, room string, last int, before *string) (model.MessageConnection, error)
 	Presence(ctx context.Context, room string) ([]presence.Member, error)
 	PublicServices(ctx context.Context) ([]labs.PublicService, error)
@@ -908,6 +956,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Area.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "AreaProgress.available":
+		if e.ComplexityRoot.AreaProgress.Available == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AreaProgress.Available(childComplexity), true
+	case "AreaProgress.earned":
+		if e.ComplexityRoot.AreaProgress.Earned == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AreaProgress.Earned(childComplexity), true
+	case "AreaProgress.id":
+		if e.ComplexityRoot.AreaProgress.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AreaProgress.ID(childComplexity), true
+	case "AreaProgress.percent":
+		if e.ComplexityRoot.AreaProgress.Percent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AreaProgress.Percent(childComplexity), true
+	case "AreaProgress.reached":
+		if e.ComplexityRoot.AreaProgress.Reached == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AreaProgress.Reached(childComplexity), true
 
 	case "Bridge.kind":
 		if e.ComplexityRoot.Bridge.Kind == nil {
@@ -2515,6 +2594,23 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ForgetLab(childComplexity, args["id"].(string)), true
+	case "Mutation.importProgress":
+		if e.ComplexityRoot.Mutation.ImportProgress == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_importProgress_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ImportProgress(childComplexity, args["token"].(string), args["document"].(string)), true
+	case "Mutation.newLearner":
+		if e.ComplexityRoot.Mutation.NewLearner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Mutation.NewLearner(childComplexity), true
 	case "Mutation.publishMQTT":
 		if e.ComplexityRoot.Mutation.PublishMqtt == nil {
 			break
@@ -2800,6 +2896,36 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Phase.Title(childComplexity, args["locale"].(*model.Locale)), true
 
+	case "PhaseProgress.advice":
+		if e.ComplexityRoot.PhaseProgress.Advice == nil {
+			break
+		}
+
+		args, err := ec.field_PhaseProgress_advice_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.PhaseProgress.Advice(childComplexity, args["locale"].(*model.Locale)), true
+	case "PhaseProgress.areas":
+		if e.ComplexityRoot.PhaseProgress.Areas == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PhaseProgress.Areas(childComplexity), true
+	case "PhaseProgress.green":
+		if e.ComplexityRoot.PhaseProgress.Green == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PhaseProgress.Green(childComplexity), true
+	case "PhaseProgress.number":
+		if e.ComplexityRoot.PhaseProgress.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PhaseProgress.Number(childComplexity), true
+
 	case "PresenceChange.at":
 		if e.ComplexityRoot.PresenceChange.At == nil {
 			break
@@ -2818,6 +2944,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PresenceChange.Member(childComplexity), true
+
+	case "Progress.answers":
+		if e.ComplexityRoot.Progress.Answers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Progress.Answers(childComplexity), true
+	case "Progress.phases":
+		if e.ComplexityRoot.Progress.Phases == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Progress.Phases(childComplexity), true
+	case "Progress.quickChecks":
+		if e.ComplexityRoot.Progress.QuickChecks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Progress.QuickChecks(childComplexity), true
+	case "Progress.steps":
+		if e.ComplexityRoot.Progress.Steps == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Progress.Steps(childComplexity), true
 
 	case "PublishReceipt.acknowledgedAt":
 		if e.ComplexityRoot.PublishReceipt.AcknowledgedAt == nil {
@@ -2872,6 +3023,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Echo(childComplexity, args["text"].(string)), true
+	case "Query.exportProgress":
+		if e.ComplexityRoot.Query.ExportProgress == nil {
+			break
+		}
+
+		args, err := ec.field_Query_exportProgress_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.ExportProgress(childComplexity, args["token"].(string)), true
 	case "Query.fail":
 		if e.ComplexityRoot.Query.Fail == nil {
 			break
@@ -2990,6 +3152,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Presence(childComplexity, args["room"].(string)), true
+	case "Query.progress":
+		if e.ComplexityRoot.Query.Progress == nil {
+			break
+		}
+
+		args, err := ec.field_Query_progress_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Progress(childComplexity, args["token"].(string)), true
 	case "Query.publicServices":
 		if e.ComplexityRoot.Query.PublicServices == nil {
 			break
@@ -3096,6 +3269,44 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.QuestionAnswered.Right(childComplexity), true
+
+	case "QuestionProgress.at":
+		if e.ComplexityRoot.QuestionProgress.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionProgress.At(childComplexity), true
+	case "QuestionProgress.lesson":
+		if e.ComplexityRoot.QuestionProgress.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionProgress.Lesson(childComplexity), true
+	case "QuestionProgress.question":
+		if e.ComplexityRoot.QuestionProgress.Question == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionProgress.Question(childComplexity), true
+	case "QuestionProgress.right":
+		if e.ComplexityRoot.QuestionProgress.Right == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuestionProgress.Right(childComplexity), true
+
+	case "QuickCheck.lesson":
+		if e.ComplexityRoot.QuickCheck.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuickCheck.Lesson(childComplexity), true
+	case "QuickCheck.question":
+		if e.ComplexityRoot.QuickCheck.Question == nil {
+			break
+		}
+
+		return e.ComplexityRoot.QuickCheck.Question(childComplexity), true
 
 	case "RawAnswer.answer":
 		if e.ComplexityRoot.RawAnswer.Answer == nil {
@@ -3268,6 +3479,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Step.Title(childComplexity, args["locale"].(*model.Locale)), true
+
+	case "StepProgress.at":
+		if e.ComplexityRoot.StepProgress.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepProgress.At(childComplexity), true
+	case "StepProgress.lesson":
+		if e.ComplexityRoot.StepProgress.Lesson == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepProgress.Lesson(childComplexity), true
+	case "StepProgress.step":
+		if e.ComplexityRoot.StepProgress.Step == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StepProgress.Step(childComplexity), true
 
 	case "StepState.sentence":
 		if e.ComplexityRoot.StepState.Sentence == nil {
@@ -4947,7 +5177,7 @@ extend type Mutation {
 
 extend type Subscription {
   """
-  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library.
+  What a session's servers see: requests, frames taken apart, messages, how connections end. Each as it happens, right or wrong, from below the WebSocket library. Subscribe at ` + "`" + `/graphql` + "`" + `, not at the session's own ` + "`" + `graphql` + "`" + `, whose connections are watched.
   """
   wireEvents(
     "As ` + "`" + `startLab` + "`" + ` gave it."
@@ -5265,7 +5495,7 @@ input SendRawFramesInput {
   deflate: Boolean! = false
   "Sent one after the other. At most 64, and 256 KiB in all."
   frames: [RawFrameInput!]!
-  "How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner."
+  "How long to listen behind the last frame, in milliseconds: 0 to 20,000, together with all pauses. The server's close ends it sooner, unless ` + "`" + `deaf` + "`" + ` is set."
   waitMs: Int! = 500
   "Whether to leave unread what the server sends, like a client that hangs."
   deaf: Boolean! = false
@@ -5486,6 +5716,8 @@ input SubmitAnswerInput {
   lesson: ID
   "The token of a learner, whose progress a question without a session is to count for."
   learner: String
+  "Whether the question came back as one of the ` + "`" + `quickChecks` + "`" + ` of ` + "`" + `progress` + "`" + `: then the answer changes no score, and the check is done. It takes ` + "`" + `lesson` + "`" + ` and ` + "`" + `learner` + "`" + `, and no session."
+  quickCheck: Boolean! = false
   "The step that asks."
   step: ID
   "Which of the step's answers."
@@ -6159,6 +6391,101 @@ enum MockVerdictState {
   FAILED
 }
 `, BuiltIn: false},
+	{Name: "../progress.graphqls", Input: `extend type Query {
+  "What a learner has done so far, and what is to be asked again."
+  progress("As ` + "`" + `newLearner` + "`" + ` gave it." token: String!): Progress!
+  """
+  A learner's progress as a signed document, to be kept or taken along. It names nobody. ` + "`" + `importProgress` + "`" + ` takes it here, and on gateways with the same secret.
+  """
+  exportProgress("As ` + "`" + `newLearner` + "`" + ` gave it." token: String!): String!
+}
+
+extend type Mutation {
+  """
+  The token of a new learner. Give it to ` + "`" + `startLab` + "`" + ` and ` + "`" + `submitAnswer` + "`" + `, and what is done counts as that learner's. There is no other account: whoever has the token is the learner, and nobody can find a lost one. What was done is kept for 400 days after the last of it.
+  """
+  newLearner: String!
+  """
+  Adds the progress of a document to a learner's. Of a step the first tick stays; of a question the later answer counts. A second time it changes nothing.
+  """
+  importProgress(
+    "As ` + "`" + `newLearner` + "`" + ` gave it."
+    token: String!
+    "As ` + "`" + `exportProgress` + "`" + ` gave it, here or on a gateway with the same secret."
+    document: String!
+  ): Progress!
+}
+
+"What a learner has done."
+type Progress {
+  "How far the learner is, phase by phase."
+  phases: [PhaseProgress!]!
+  "The steps that are ticked, in the course's order."
+  steps: [StepProgress!]!
+  "The questions that were answered, in the course's order."
+  answers: [QuestionProgress!]!
+  """
+  The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. Answer with ` + "`" + `submitAnswer(input: { quickCheck: true, … })` + "`" + `, right or wrong: that lowers no score.
+  """
+  quickChecks: [QuickCheck!]!
+}
+
+"How far a learner is in a phase."
+type PhaseProgress {
+  "1 foundations, 2 implementation, 3 testing, 4 production."
+  number: Int!
+  "Its areas, one by one."
+  areas: [AreaProgress!]!
+  "Whether the gate is green: every area is reached, and all lessons of the phase are written. It locks nothing, either way."
+  green: Boolean!
+  "What to do about the gate, in a sentence."
+  advice("The language; null: that of the request." locale: Locale): String!
+}
+
+"How far a learner is in an area: two points for a ticked step, one for a question whose latest answer is right."
+type AreaProgress {
+  "The area's id, as in ` + "`" + `phases` + "`" + `."
+  id: ID!
+  "Points so far."
+  earned: Int!
+  "Points that can be had, in the lessons that are written."
+  available: Int!
+  "How much of them the gate asks for."
+  percent: Int!
+  "Whether that is reached."
+  reached: Boolean!
+}
+
+"A step that is ticked. That is never taken back."
+type StepProgress {
+  "The lesson, by its slug."
+  lesson: ID!
+  "The step."
+  step: ID!
+  "When it was ticked first."
+  at: DateTime!
+}
+
+"A question that was answered."
+type QuestionProgress {
+  "The lesson, by its slug."
+  lesson: ID!
+  "The question."
+  question: ID!
+  "Whether the latest answer was right. Quick checks do not count."
+  right: Boolean!
+  "When that was given."
+  at: DateTime!
+}
+
+"A question to ask again."
+type QuickCheck {
+  "The lesson, by its slug."
+  lesson: ID!
+  "The question."
+  question: ID!
+}
+`, BuiltIn: false},
 	{Name: "../rooms.graphqls", Input: `extend type Query {
   """
   Messages that were sent to a room, oldest first. To go on without a hole, give
@@ -6460,6 +6787,22 @@ func (ec *executionContext) childFields_Area(ctx context.Context, field graphql.
 		return ec.fieldContext_Area_percent(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Area", field.Name)
+}
+
+func (ec *executionContext) childFields_AreaProgress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_AreaProgress_id(ctx, field)
+	case "earned":
+		return ec.fieldContext_AreaProgress_earned(ctx, field)
+	case "available":
+		return ec.fieldContext_AreaProgress_available(ctx, field)
+	case "percent":
+		return ec.fieldContext_AreaProgress_percent(ctx, field)
+	case "reached":
+		return ec.fieldContext_AreaProgress_reached(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AreaProgress", field.Name)
 }
 
 func (ec *executionContext) childFields_Bridge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7212,6 +7555,20 @@ func (ec *executionContext) childFields_Phase(ctx context.Context, field graphql
 	return nil, fmt.Errorf("no field named %q was found under type Phase", field.Name)
 }
 
+func (ec *executionContext) childFields_PhaseProgress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "number":
+		return ec.fieldContext_PhaseProgress_number(ctx, field)
+	case "areas":
+		return ec.fieldContext_PhaseProgress_areas(ctx, field)
+	case "green":
+		return ec.fieldContext_PhaseProgress_green(ctx, field)
+	case "advice":
+		return ec.fieldContext_PhaseProgress_advice(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PhaseProgress", field.Name)
+}
+
 func (ec *executionContext) childFields_PresenceChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "kind":
@@ -7222,6 +7579,20 @@ func (ec *executionContext) childFields_PresenceChange(ctx context.Context, fiel
 		return ec.fieldContext_PresenceChange_at(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PresenceChange", field.Name)
+}
+
+func (ec *executionContext) childFields_Progress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "phases":
+		return ec.fieldContext_Progress_phases(ctx, field)
+	case "steps":
+		return ec.fieldContext_Progress_steps(ctx, field)
+	case "answers":
+		return ec.fieldContext_Progress_answers(ctx, field)
+	case "quickChecks":
+		return ec.fieldContext_Progress_quickChecks(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Progress", field.Name)
 }
 
 func (ec *executionContext) childFields_PublishReceipt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7250,6 +7621,30 @@ func (ec *executionContext) childFields_Question(ctx context.Context, field grap
 		return ec.fieldContext_Question_unit(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Question", field.Name)
+}
+
+func (ec *executionContext) childFields_QuestionProgress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "lesson":
+		return ec.fieldContext_QuestionProgress_lesson(ctx, field)
+	case "question":
+		return ec.fieldContext_QuestionProgress_question(ctx, field)
+	case "right":
+		return ec.fieldContext_QuestionProgress_right(ctx, field)
+	case "at":
+		return ec.fieldContext_QuestionProgress_at(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type QuestionProgress", field.Name)
+}
+
+func (ec *executionContext) childFields_QuickCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "lesson":
+		return ec.fieldContext_QuickCheck_lesson(ctx, field)
+	case "question":
+		return ec.fieldContext_QuickCheck_question(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type QuickCheck", field.Name)
 }
 
 func (ec *executionContext) childFields_RawAnswer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7342,6 +7737,18 @@ func (ec *executionContext) childFields_Step(ctx context.Context, field graphql.
 		return ec.fieldContext_Step_browser(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Step", field.Name)
+}
+
+func (ec *executionContext) childFields_StepProgress(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "lesson":
+		return ec.fieldContext_StepProgress_lesson(ctx, field)
+	case "step":
+		return ec.fieldContext_StepProgress_step(ctx, field)
+	case "at":
+		return ec.fieldContext_StepProgress_at(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StepProgress", field.Name)
 }
 
 func (ec *executionContext) childFields_StepState(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -7792,6 +8199,28 @@ func (ec *executionContext) field_Mutation_forgetLab_args(ctx context.Context, r
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_importProgress_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "token",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["token"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "document",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["document"] = arg1
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_publishMQTT_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -8100,6 +8529,20 @@ func (ec *executionContext) field_NearMiss_wanted_args(ctx context.Context, rawA
 	return args, nil
 }
 
+func (ec *executionContext) field_PhaseProgress_advice_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "locale",
+		func(ctx context.Context, v any) (*model.Locale, error) {
+			return ec.unmarshalOLocale2ᚖgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLocale(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["locale"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Phase_title_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -8153,6 +8596,20 @@ func (ec *executionContext) field_Query_echo_args(ctx context.Context, rawArgs m
 		return nil, err
 	}
 	args["text"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_exportProgress_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "token",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["token"] = arg0
 	return args, nil
 }
 
@@ -8295,6 +8752,20 @@ func (ec *executionContext) field_Query_presence_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["room"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_progress_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "token",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNString2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["token"] = arg0
 	return args, nil
 }
 
@@ -9012,6 +9483,121 @@ func (ec *executionContext) _Area_percent(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Area_percent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Area", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _AreaProgress_id(ctx context.Context, field graphql.CollectedField, obj *lessons.AreaStanding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AreaProgress_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AreaProgress_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AreaProgress", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _AreaProgress_earned(ctx context.Context, field graphql.CollectedField, obj *lessons.AreaStanding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AreaProgress_earned(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Earned, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AreaProgress_earned(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AreaProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _AreaProgress_available(ctx context.Context, field graphql.CollectedField, obj *lessons.AreaStanding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AreaProgress_available(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Available, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AreaProgress_available(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AreaProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _AreaProgress_percent(ctx context.Context, field graphql.CollectedField, obj *lessons.AreaStanding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AreaProgress_percent(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Percent, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AreaProgress_percent(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AreaProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _AreaProgress_reached(ctx context.Context, field graphql.CollectedField, obj *lessons.AreaStanding) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_AreaProgress_reached(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Reached, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_AreaProgress_reached(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("AreaProgress", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _Bridge_name(ctx context.Context, field graphql.CollectedField, obj *bridges.Named) (ret graphql.Marshaler) {
@@ -16110,6 +16696,73 @@ func (ec *executionContext) fieldContext_Mutation_setMockKnobs(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_newLearner(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_newLearner(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Mutation().NewLearner(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_newLearner(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Mutation", field, true, true, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Mutation_importProgress(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_importProgress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ImportProgress(ctx, fc.Args["token"].(string), fc.Args["document"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Progress) graphql.Marshaler {
+			return ec.marshalNProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐProgress(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_importProgress(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Progress(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_importProgress_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _NearMiss_cursor(ctx context.Context, field graphql.CollectedField, obj *model.NearMiss) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -16607,6 +17260,128 @@ func (ec *executionContext) fieldContext_Phase_areas(_ context.Context, field gr
 	return fc, nil
 }
 
+func (ec *executionContext) _PhaseProgress_number(ctx context.Context, field graphql.CollectedField, obj *model.PhaseProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PhaseProgress_number(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Number, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PhaseProgress_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PhaseProgress", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _PhaseProgress_areas(ctx context.Context, field graphql.CollectedField, obj *model.PhaseProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PhaseProgress_areas(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Areas, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []lessons.AreaStanding) graphql.Marshaler {
+			return ec.marshalNAreaProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐAreaStandingᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PhaseProgress_areas(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PhaseProgress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_AreaProgress(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PhaseProgress_green(ctx context.Context, field graphql.CollectedField, obj *model.PhaseProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PhaseProgress_green(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Green, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PhaseProgress_green(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PhaseProgress", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _PhaseProgress_advice(ctx context.Context, field graphql.CollectedField, obj *model.PhaseProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PhaseProgress_advice(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Advice(fc.Args["locale"].(*model.Locale)), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PhaseProgress_advice(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PhaseProgress",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_PhaseProgress_advice_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _PresenceChange_kind(ctx context.Context, field graphql.CollectedField, obj *presence.Change) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -16683,6 +17458,134 @@ func (ec *executionContext) _PresenceChange_at(ctx context.Context, field graphq
 }
 func (ec *executionContext) fieldContext_PresenceChange_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PresenceChange", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _Progress_phases(ctx context.Context, field graphql.CollectedField, obj *model.Progress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Progress_phases(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phases, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.PhaseProgress) graphql.Marshaler {
+			return ec.marshalNPhaseProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPhaseProgressᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Progress_phases(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Progress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PhaseProgress(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Progress_steps(ctx context.Context, field graphql.CollectedField, obj *model.Progress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Progress_steps(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Steps, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.StepProgress) graphql.Marshaler {
+			return ec.marshalNStepProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepProgressᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Progress_steps(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Progress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_StepProgress(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Progress_answers(ctx context.Context, field graphql.CollectedField, obj *model.Progress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Progress_answers(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Answers, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.QuestionProgress) graphql.Marshaler {
+			return ec.marshalNQuestionProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionProgressᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Progress_answers(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Progress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_QuestionProgress(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Progress_quickChecks(ctx context.Context, field graphql.CollectedField, obj *model.Progress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Progress_quickChecks(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.QuickChecks, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []model.QuickCheck) graphql.Marshaler {
+			return ec.marshalNQuickCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuickCheckᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Progress_quickChecks(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Progress",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_QuickCheck(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _PublishReceipt_acknowledgedAt(ctx context.Context, field graphql.CollectedField, obj *model.PublishReceipt) (ret graphql.Marshaler) {
@@ -17389,6 +18292,94 @@ func (ec *executionContext) fieldContext_Query_mockVerdict(ctx context.Context, 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_progress(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_progress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Progress(ctx, fc.Args["token"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v model.Progress) graphql.Marshaler {
+			return ec.marshalNProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐProgress(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_progress(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Progress(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_progress_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_exportProgress(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_exportProgress(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().ExportProgress(ctx, fc.Args["token"].(string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_exportProgress(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_exportProgress_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query_roomHistory(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -17905,6 +18896,144 @@ func (ec *executionContext) _QuestionAnswered_right(ctx context.Context, field g
 }
 func (ec *executionContext) fieldContext_QuestionAnswered_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("QuestionAnswered", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionProgress_lesson(ctx context.Context, field graphql.CollectedField, obj *model.QuestionProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionProgress_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionProgress_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionProgress", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionProgress_question(ctx context.Context, field graphql.CollectedField, obj *model.QuestionProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionProgress_question(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Question, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionProgress_question(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionProgress", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionProgress_right(ctx context.Context, field graphql.CollectedField, obj *model.QuestionProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionProgress_right(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Right, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionProgress_right(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionProgress", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _QuestionProgress_at(ctx context.Context, field graphql.CollectedField, obj *model.QuestionProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuestionProgress_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuestionProgress_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuestionProgress", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func (ec *executionContext) _QuickCheck_lesson(ctx context.Context, field graphql.CollectedField, obj *model.QuickCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuickCheck_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuickCheck_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuickCheck", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _QuickCheck_question(ctx context.Context, field graphql.CollectedField, obj *model.QuickCheck) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_QuickCheck_question(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Question, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_QuickCheck_question(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("QuickCheck", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _RawAnswer_status(ctx context.Context, field graphql.CollectedField, obj *model.RawAnswer) (ret graphql.Marshaler) {
@@ -18561,6 +19690,75 @@ func (ec *executionContext) _Step_browser(ctx context.Context, field graphql.Col
 }
 func (ec *executionContext) fieldContext_Step_browser(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Step", field, true, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _StepProgress_lesson(ctx context.Context, field graphql.CollectedField, obj *model.StepProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepProgress_lesson(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lesson, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepProgress_lesson(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepProgress", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _StepProgress_step(ctx context.Context, field graphql.CollectedField, obj *model.StepProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepProgress_step(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Step, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepProgress_step(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepProgress", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _StepProgress_at(ctx context.Context, field graphql.CollectedField, obj *model.StepProgress) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_StepProgress_at(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.At, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNDateTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_StepProgress_at(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("StepProgress", field, false, false, errors.New("field of type DateTime does not have child fields"))
 }
 
 func (ec *executionContext) _StepState_step(ctx context.Context, field graphql.CollectedField, obj *model.StepState) (ret graphql.Marshaler) {
@@ -24140,6 +25338,9 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 		asMap[k] = v
 	}
 
+	if _, present := asMap["quickCheck"]; !present {
+		asMap["quickCheck"] = false
+	}
 	if _, present := asMap["name"]; !present {
 		asMap["name"] = "value"
 	}
@@ -24147,7 +25348,7 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 		asMap["choices"] = []any{}
 	}
 
-	fieldsInOrder := [...]string{"session", "lesson", "learner", "step", "name", "value", "question", "choices", "number", "hex"}
+	fieldsInOrder := [...]string{"session", "lesson", "learner", "quickCheck", "step", "name", "value", "question", "choices", "number", "hex"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -24175,6 +25376,13 @@ func (ec *executionContext) unmarshalInputSubmitAnswerInput(ctx context.Context,
 				return it, err
 			}
 			it.Learner = data
+		case "quickCheck":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("quickCheck"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.QuickCheck = data
 		case "step":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("step"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
@@ -24424,6 +25632,64 @@ func (ec *executionContext) _Area(ctx context.Context, sel ast.SelectionSet, obj
 			}
 		case "percent":
 			out.Values[i] = ec._Area_percent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var areaProgressImplementors = []string{"AreaProgress"}
+
+func (ec *executionContext) _AreaProgress(ctx context.Context, sel ast.SelectionSet, obj *lessons.AreaStanding) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, areaProgressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("AreaProgress")
+		case "id":
+			out.Values[i] = ec._AreaProgress_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "earned":
+			out.Values[i] = ec._AreaProgress_earned(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "available":
+			out.Values[i] = ec._AreaProgress_available(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "percent":
+			out.Values[i] = ec._AreaProgress_percent(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "reached":
+			out.Values[i] = ec._AreaProgress_reached(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -27323,6 +28589,20 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "newLearner":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_newLearner(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "importProgress":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_importProgress(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -27523,6 +28803,59 @@ func (ec *executionContext) _Phase(ctx context.Context, sel ast.SelectionSet, ob
 	return out
 }
 
+var phaseProgressImplementors = []string{"PhaseProgress"}
+
+func (ec *executionContext) _PhaseProgress(ctx context.Context, sel ast.SelectionSet, obj *model.PhaseProgress) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, phaseProgressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PhaseProgress")
+		case "number":
+			out.Values[i] = ec._PhaseProgress_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "areas":
+			out.Values[i] = ec._PhaseProgress_areas(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "green":
+			out.Values[i] = ec._PhaseProgress_green(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "advice":
+			out.Values[i] = ec._PhaseProgress_advice(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var presenceChangeImplementors = []string{"PresenceChange"}
 
 func (ec *executionContext) _PresenceChange(ctx context.Context, sel ast.SelectionSet, obj *presence.Change) graphql.Marshaler {
@@ -27547,6 +28880,59 @@ func (ec *executionContext) _PresenceChange(ctx context.Context, sel ast.Selecti
 			}
 		case "at":
 			out.Values[i] = ec._PresenceChange_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var progressImplementors = []string{"Progress"}
+
+func (ec *executionContext) _Progress(ctx context.Context, sel ast.SelectionSet, obj *model.Progress) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, progressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Progress")
+		case "phases":
+			out.Values[i] = ec._Progress_phases(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "steps":
+			out.Values[i] = ec._Progress_steps(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "answers":
+			out.Values[i] = ec._Progress_answers(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "quickChecks":
+			out.Values[i] = ec._Progress_quickChecks(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -28008,6 +29394,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "progress":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_progress(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "exportProgress":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_exportProgress(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "roomHistory":
 			field := field
 
@@ -28206,6 +29636,102 @@ func (ec *executionContext) _QuestionAnswered(ctx context.Context, sel ast.Selec
 			}
 		case "right":
 			out.Values[i] = ec._QuestionAnswered_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var questionProgressImplementors = []string{"QuestionProgress"}
+
+func (ec *executionContext) _QuestionProgress(ctx context.Context, sel ast.SelectionSet, obj *model.QuestionProgress) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, questionProgressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("QuestionProgress")
+		case "lesson":
+			out.Values[i] = ec._QuestionProgress_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "question":
+			out.Values[i] = ec._QuestionProgress_question(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "right":
+			out.Values[i] = ec._QuestionProgress_right(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._QuestionProgress_at(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var quickCheckImplementors = []string{"QuickCheck"}
+
+func (ec *executionContext) _QuickCheck(ctx context.Context, sel ast.SelectionSet, obj *model.QuickCheck) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, quickCheckImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("QuickCheck")
+		case "lesson":
+			out.Values[i] = ec._QuickCheck_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "question":
+			out.Values[i] = ec._QuickCheck_question(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -28562,6 +30088,54 @@ func (ec *executionContext) _Step(ctx context.Context, sel ast.SelectionSet, obj
 			}
 		case "browser":
 			out.Values[i] = ec._Step_browser(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var stepProgressImplementors = []string{"StepProgress"}
+
+func (ec *executionContext) _StepProgress(ctx context.Context, sel ast.SelectionSet, obj *model.StepProgress) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, stepProgressImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("StepProgress")
+		case "lesson":
+			out.Values[i] = ec._StepProgress_lesson(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "step":
+			out.Values[i] = ec._StepProgress_step(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "at":
+			out.Values[i] = ec._StepProgress_at(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -30222,6 +31796,26 @@ func (ec *executionContext) marshalNArea2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsl
 	return ret
 }
 
+func (ec *executionContext) marshalNAreaProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐAreaStanding(ctx context.Context, sel ast.SelectionSet, v lessons.AreaStanding) graphql.Marshaler {
+	return ec._AreaProgress(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNAreaProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐAreaStandingᚄ(ctx context.Context, sel ast.SelectionSet, v []lessons.AreaStanding) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNAreaProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋlessonsᚐAreaStanding(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalNBoolean2bool(ctx context.Context, v any) (bool, error) {
 	res, err := graphql.UnmarshalBoolean(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -31122,6 +32716,26 @@ func (ec *executionContext) marshalNPhase2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋs
 	return ret
 }
 
+func (ec *executionContext) marshalNPhaseProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPhaseProgress(ctx context.Context, sel ast.SelectionSet, v model.PhaseProgress) graphql.Marshaler {
+	return ec._PhaseProgress(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNPhaseProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPhaseProgressᚄ(ctx context.Context, sel ast.SelectionSet, v []model.PhaseProgress) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPhaseProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPhaseProgress(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) marshalNPresenceChange2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋinternalᚋpresenceᚐChange(ctx context.Context, sel ast.SelectionSet, v presence.Change) graphql.Marshaler {
 	return ec._PresenceChange(ctx, sel, &v)
 }
@@ -31157,6 +32771,10 @@ var (
 		presence.StoppedTyping: "STOPPED_TYPING",
 	}
 )
+
+func (ec *executionContext) marshalNProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐProgress(ctx context.Context, sel ast.SelectionSet, v model.Progress) graphql.Marshaler {
+	return ec._Progress(ctx, sel, &v)
+}
 
 func (ec *executionContext) unmarshalNPublishMQTTInput2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐPublishMQTTInput(ctx context.Context, v any) (model.PublishMQTTInput, error) {
 	res, err := ec.unmarshalInputPublishMQTTInput(ctx, v)
@@ -31230,6 +32848,46 @@ func (ec *executionContext) unmarshalNQuestionKind2githubᚗcomᚋsluiceᚑgatew
 
 func (ec *executionContext) marshalNQuestionKind2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionKind(ctx context.Context, sel ast.SelectionSet, v model.QuestionKind) graphql.Marshaler {
 	return v
+}
+
+func (ec *executionContext) marshalNQuestionProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionProgress(ctx context.Context, sel ast.SelectionSet, v model.QuestionProgress) graphql.Marshaler {
+	return ec._QuestionProgress(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNQuestionProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionProgressᚄ(ctx context.Context, sel ast.SelectionSet, v []model.QuestionProgress) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNQuestionProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuestionProgress(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNQuickCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuickCheck(ctx context.Context, sel ast.SelectionSet, v model.QuickCheck) graphql.Marshaler {
+	return ec._QuickCheck(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNQuickCheck2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuickCheckᚄ(ctx context.Context, sel ast.SelectionSet, v []model.QuickCheck) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNQuickCheck2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐQuickCheck(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) marshalNRawAnswer2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐRawAnswer(ctx context.Context, sel ast.SelectionSet, v model.RawAnswer) graphql.Marshaler {
@@ -31361,6 +33019,26 @@ func (ec *executionContext) marshalNStep2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsl
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
 		return ec.marshalNStep2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐLessonStep(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNStepProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepProgress(ctx context.Context, sel ast.SelectionSet, v model.StepProgress) graphql.Marshaler {
+	return ec._StepProgress(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNStepProgress2ᚕgithubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepProgressᚄ(ctx context.Context, sel ast.SelectionSet, v []model.StepProgress) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNStepProgress2githubᚗcomᚋsluiceᚑgatewayᚋsluiceᚋgraphᚋmodelᚐStepProgress(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {

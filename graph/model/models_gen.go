@@ -458,6 +458,18 @@ type PageInfo struct {
 	EndCursor *string `json:"endCursor,omitempty"`
 }
 
+// What a learner has done.
+type Progress struct {
+	// How far the learner is, phase by phase.
+	Phases []PhaseProgress `json:"phases"`
+	// The steps that are ticked, in the course's order.
+	Steps []StepProgress `json:"steps"`
+	// The questions that were answered, in the course's order.
+	Answers []QuestionProgress `json:"answers"`
+	// The questions to ask again now: one that was answered wrongly comes back after one, three and nine days. The longest overdue is the first. Answer with `submitAnswer(input: { quickCheck: true, … })`, right or wrong: that lowers no score.
+	QuickChecks []QuickCheck `json:"quickChecks"`
+}
+
 // A message for an MQTT topic.
 type PublishMQTTInput struct {
 	// One topic, without `+` and `#`.
@@ -492,6 +504,26 @@ type PublishRedisInput struct {
 
 // Read once. Everything here also works over WebSocket.
 type Query struct {
+}
+
+// A question that was answered.
+type QuestionProgress struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The question.
+	Question string `json:"question"`
+	// Whether the latest answer was right. Quick checks do not count.
+	Right bool `json:"right"`
+	// When that was given.
+	At time.Time `json:"at"`
+}
+
+// A question to ask again.
+type QuickCheck struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The question.
+	Question string `json:"question"`
 }
 
 // What came back.
@@ -573,7 +605,7 @@ type SendRawFramesInput struct {
 	Deflate bool `json:"deflate"`
 	// Sent one after the other. At most 64, and 256 KiB in all.
 	Frames []RawFrameInput `json:"frames"`
-	// How long to listen behind the last frame, in milliseconds: 0 to 20,000. The server's close ends it sooner.
+	// How long to listen behind the last frame, in milliseconds: 0 to 20,000, together with all pauses. The server's close ends it sooner, unless `deaf` is set.
 	WaitMs int `json:"waitMs"`
 	// Whether to leave unread what the server sends, like a client that hangs.
 	Deaf bool `json:"deaf"`
@@ -589,6 +621,16 @@ type SendRawRequestInput struct {
 	WaitMs int `json:"waitMs"`
 }
 
+// A step that is ticked. That is never taken back.
+type StepProgress struct {
+	// The lesson, by its slug.
+	Lesson string `json:"lesson"`
+	// The step.
+	Step string `json:"step"`
+	// When it was ticked first.
+	At time.Time `json:"at"`
+}
+
 // An answer.
 type SubmitAnswerInput struct {
 	// As `startLab` gave it. A step needs it; a question does without, if `lesson` is given.
@@ -597,6 +639,8 @@ type SubmitAnswerInput struct {
 	Lesson *string `json:"lesson,omitempty"`
 	// The token of a learner, whose progress a question without a session is to count for.
 	Learner *string `json:"learner,omitempty"`
+	// Whether the question came back as one of the `quickChecks` of `progress`: then the answer changes no score, and the check is done. It takes `lesson` and `learner`, and no session.
+	QuickCheck bool `json:"quickCheck"`
 	// The step that asks.
 	Step *string `json:"step,omitempty"`
 	// Which of the step's answers.

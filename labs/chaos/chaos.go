@@ -62,22 +62,9 @@ func New(cfg Config) *Server {
 	s := newServer(cfg)
 	s.door = labs.NewDoor(cfg.Door)
 	s.serve = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.door.Serve(w, r, labs.Options{Wrap: s.wrap}, echo)
+		s.door.Serve(w, r, labs.Options{Wrap: s.wrap}, labs.PlayEcho)
 	})
 	return s
-}
-
-// echo plays until the client leaves.
-func echo(socket *labs.Socket) error {
-	for {
-		kind, message, err := socket.Read()
-		if err != nil {
-			return err
-		}
-		if err := socket.Write(kind, message); err != nil {
-			return err
-		}
-	}
 }
 
 func newServer(cfg Config) *Server {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/sluice-gateway/sluice/internal/wire"
 )
 
 // Path is where a session is served: Path + id + "/echo", and so on.
@@ -78,17 +82,29 @@ func (one *Session) dispatch(w http.ResponseWriter, r *http.Request) {
 		one.of.refuse(w, http.StatusServiceUnavailable, "TOO_MANY_CONNECTIONS", refusal)
 		return
 	}
-	defer leave()
+	stays := false
+	defer func() {
+		if !stays {
+			leave()
+		}
+	}()
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	door := one.of.cfg.Doors[name]
 	if door == nil {
 		door = one.of.cfg.Posts[name]
 	}
 	if door != nil {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(one.ctx, cancel)()
+		r = r.WithContext(ctx)
 		r.URL.Path = "/" + rest
 		r.Header = r.Header.Clone()
 		r.Header.Del("Origin") // who knows the id is let in
-		door.ServeHTTP(w, r)
+		door.ServeHTTP(wire.WrapConn(w, func(conn net.Conn) net.Conn {
+			stays = true // the handler may return before the connection ends
+			return &placed{conn, sync.OnceFunc(leave)}
+		}), r)
 		return
 	}
 	if r.URL.Path == "/" && !websocket.IsWebSocketUpgrade(r) {
@@ -97,6 +113,20 @@ func (one *Session) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	one.Servers.ServeHTTP(w, r)
 }
+
+// placed is a connection that gives its place back when it is closed.
+type placed struct {
+	net.Conn
+	leave func()
+}
+
+func (p *placed) Close() error {
+	defer p.leave()
+	return p.Conn.Close()
+}
+
+// CloseWrite is for sockets that wait for the client's last word.
+func (p *placed) CloseWrite() error { return wire.CloseWrite(p.Conn) }
 
 // plainRequests is how many requests other than WebSockets a session may have
 // under way, for each WebSocket.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -25,14 +24,17 @@ type Play struct {
 	Head string
 	// Steps are sent one after the other once the head was answered with 101.
 	Steps []Step
-	// Wait is how long to go on reading behind the last step, at most MaxWait.
-	// It ends sooner when the server closes.
+	// Wait is how long the client stays behind the last step. It ends sooner when
+	// the server closes, unless the client is deaf.
 	Wait time.Duration
+	// As makes the context of what is played, so that servers know for whom it
+	// is [without values].
+	As func(context.Context) context.Context
 	// Deaf: nothing is read behind the answer to the head, as of a client that hangs.
 	Deaf bool
 }
 
-// Step is bytes, and a pause behind them of at most MaxWait.
+// Step is bytes, and a pause behind them.
 type Step struct {
 	Bytes []byte
 	Pause time.Duration
@@ -49,63 +51,68 @@ type Played struct {
 const (
 	MaxSteps     = 64
 	MaxPlayBytes = 256 << 10
-	MaxWait      = 20 * time.Second
+	MaxWait      = 20 * time.Second // all pauses and the wait together
 	MaxAnswer    = 64 << 10
 )
 
 // Run plays, over a TCP connection on this machine that reaches the servers of
 // this session and nothing else, whatever the head says. It returns when Wait
-// has passed behind the last step, the server has closed, or ctx ends.
+// has passed behind the last step, the server has closed, or ctx or the session
+// ends. A server that does not take what is sent is no error. As many plays may
+// be under way as connections may be open.
 func (one *Session) Run(ctx context.Context, p Play) (Played, error) {
 	if err := p.check(); err != nil {
 		return Played{}, err
 	}
+	if n := one.plays.Add(1); int(n) > one.connections {
+		one.plays.Add(-1)
+		return Played{}, live.Errorf("TOO_MANY_CONNECTIONS", "This lab session plays %d times already, which is the most it may at once (limit lab-connections): wait until one has ended.", one.connections)
+	}
+	defer one.plays.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, MaxWait+time.Second)
 	defer cancel()
-	conn, stop, err := one.dial(ctx)
+	defer context.AfterFunc(one.ctx, cancel)()
+	conn, stop, err := one.dial(ctx, p.As)
 	if err != nil {
 		return Played{}, err
 	}
 	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now()) })()
 	answer := &answers{head: make(chan struct{})}
-	reading := make(chan struct{})
+	reading, deaf := make(chan struct{}), p.Deaf && len(p.Steps) > 0
 	go func() {
 		defer close(reading)
-		answer.read(conn, p.Deaf && len(p.Steps) > 0)
+		answer.read(conn, deaf)
 	}()
 	defer func() { conn.Close(); <-reading }()
 
 	_, err = conn.Write(head(p.Head))
 	if err == nil && len(p.Steps) > 0 && answer.opened(ctx) {
-		err = play(ctx, conn, p.Steps)
+		play(ctx, conn, p.Steps)
 	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // the server did not want more
-		err = nil
+	over := reading
+	if deaf {
+		over = nil // it ended with the head
 	}
-	if err == nil {
-		wait(ctx, p.Wait, reading)
-	}
-	return answer.played(), err
+	wait(ctx, p.Wait, over)
+	return answer.played(), nil
 }
 
-func play(ctx context.Context, conn net.Conn, steps []Step) error {
+// play sends steps until the server wants no more.
+func play(ctx context.Context, conn net.Conn, steps []Step) {
 	for _, step := range steps {
-		if deadline, ok := ctx.Deadline(); ok {
-			_ = conn.SetWriteDeadline(deadline)
-		}
 		if _, err := conn.Write(step.Bytes); err != nil {
-			return err
+			return
 		}
 		wait(ctx, step.Pause, nil)
 	}
-	return nil
 }
 
 func wait(ctx context.Context, d time.Duration, over <-chan struct{}) {
 	if d <= 0 {
 		return
 	}
-	timer := time.NewTimer(min(d, MaxWait))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -115,7 +122,7 @@ func wait(ctx context.Context, d time.Duration, over <-chan struct{}) {
 }
 
 // dial connects to a server that has nothing but this session's servers.
-func (one *Session) dial(ctx context.Context) (_ net.Conn, stop func(), _ error) {
+func (one *Session) dial(ctx context.Context, as func(context.Context) context.Context) (_ net.Conn, stop func(), _ error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, fmt.Errorf("sessions: %w", err)
@@ -124,6 +131,9 @@ func (one *Session) dial(ctx context.Context) (_ net.Conn, stop func(), _ error)
 		path := strings.TrimPrefix(r.URL.Path, strings.TrimSuffix(Path, "/")+"/"+one.ID)
 		one.serve(w, r, "/"+strings.TrimPrefix(path, "/"))
 	}))
+	if as != nil {
+		srv.BaseContext = func(net.Listener) context.Context { return as(context.Background()) }
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = srv.Serve(ln) })
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
@@ -209,15 +219,18 @@ func oneLine(s string) string { return strings.NewReplacer("\r", "", "\n", "").R
 
 // check reports a play that is out of bounds.
 func (p *Play) check() error {
-	total := len(p.Head)
+	total, wait := len(p.Head), p.Wait
 	for _, step := range p.Steps {
 		total += len(step.Bytes)
+		wait += step.Pause
 	}
 	switch {
 	case len(p.Steps) > MaxSteps:
 		return live.Errorf("ARGUMENT_OUT_OF_RANGE", "There are %d frames: at most %d are played at a time.", len(p.Steps), MaxSteps)
 	case total > MaxPlayBytes:
 		return live.Errorf("ARGUMENT_OUT_OF_RANGE", "There are %d bytes: at most %d are played at a time.", total, MaxPlayBytes)
+	case wait > MaxWait:
+		return live.Errorf("ARGUMENT_OUT_OF_RANGE", "The pauses and the wait last %v: at most %v is accepted for all together.", wait, MaxWait)
 	}
 	return nil
 }

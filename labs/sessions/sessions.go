@@ -9,7 +9,7 @@
 // been used for Config.Life: a request and an open connection use it.
 //
 // A Sessions has one goroutine, which ends what has expired, and one for each
-// session that is ending. They end with Close. Readers of a session's events are
+// session that is ending. They end with Shutdown. Readers of a session's events are
 // served by a live.Tail: bounded, at their own pace, oldest first.
 package sessions
 
@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -58,7 +59,8 @@ type Config struct {
 	// MQTT makes Env.MQTT for a session, by its public name [none].
 	MQTT func(publicName string) func(context.Context, net.Conn) error
 	// Doors are handlers of others under a session's path, such as "graphql".
-	// They find the session by From.
+	// They find the session by From. The request's context ends with the session;
+	// so must a connection that they hijack, with Session.Context.
 	Doors map[string]http.Handler
 	// Cursor names a position among a session's events to clients [empty].
 	Cursor func(one *Session, p live.Position) string
@@ -79,8 +81,11 @@ type Sessions struct {
 	cfg  Config
 	tail *live.Tail[*Session, wire.Event]
 	stop chan struct{}
-	once sync.Once // Close
+	once sync.Once // Shutdown
 	work sync.WaitGroup
+	// ending lasts as long as clients may take to leave.
+	ending context.Context
+	drop   context.CancelFunc
 
 	mu     sync.Mutex
 	byID   map[string]*Session
@@ -108,6 +113,7 @@ func New(cfg Config) *Sessions {
 		}
 	}
 	s := &Sessions{cfg: cfg, stop: make(chan struct{}), byID: make(map[string]*Session)}
+	s.ending, s.drop = context.WithCancel(context.Background())
 	s.tail = live.NewTail(live.TailConfig[*Session, wire.Event]{
 		Archive: archive{s}, Size: size, Cursor: cfg.Cursor,
 		Follow: func(one *Session) func() { return one.Transcript.Follow(func() { s.tail.Grown(one) }) },
@@ -133,7 +139,11 @@ type Session struct {
 	limiter *rate.Limiter
 	handler http.Handler
 
-	connections int // that may be open at once
+	connections int          // that may be open at once
+	plays       atomic.Int64 // under way
+
+	ctx    context.Context // ends with the session
+	finish context.CancelFunc
 
 	mu    sync.Mutex
 	used  time.Time
@@ -159,6 +169,7 @@ func (s *Sessions) Start(w Want) (*Session, error) {
 		ID: id, Name: PublicName(id), Lesson: w.Lesson, Nonce: word(), Started: now, used: now, of: s, address: client,
 		Transcript: wire.NewTranscript(s.cfg.Bounds), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: connections,
 	}
+	one.ctx, one.finish = context.WithCancel(context.Background())
 	door := s.cfg.Door
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
@@ -267,8 +278,9 @@ const endWait = 5 * time.Second
 // end takes a session out; the lock is held.
 func (s *Sessions) end(one *Session) {
 	delete(s.byID, one.ID)
+	one.finish()
 	s.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), endWait)
+		ctx, cancel := context.WithTimeout(s.ending, endWait)
 		defer cancel()
 		_ = one.Servers.Shutdown(ctx) // who did not leave has been dropped
 		one.Transcript.Close()        // which wakes who watches
@@ -295,9 +307,12 @@ func (s *Sessions) expire() {
 	}
 }
 
-// Close ends every session and waits for the goroutines.
-func (s *Sessions) Close() {
+// Shutdown ends every session and waits for the goroutines. When ctx ends it drops
+// the clients that have not left.
+func (s *Sessions) Shutdown(ctx context.Context) {
 	s.once.Do(func() {
+		defer s.drop()
+		defer context.AfterFunc(ctx, s.drop)()
 		s.mu.Lock()
 		s.closed = true
 		close(s.stop)
@@ -319,6 +334,9 @@ func (one *Session) Expires() time.Time {
 	}
 	return one.used.Add(one.of.cfg.Life)
 }
+
+// Context ends with the session.
+func (one *Session) Context() context.Context { return one.ctx }
 
 func (one *Session) use() {
 	one.mu.Lock()

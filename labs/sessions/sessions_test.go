@@ -33,7 +33,7 @@ func open(t *testing.T, cfg sessions.Config) *gateway {
 	t.Helper()
 	s := sessions.New(cfg)
 	web := httptest.NewServer(s)
-	t.Cleanup(func() { s.Close(); web.Close() })
+	t.Cleanup(func() { s.Shutdown(context.Background()); web.Close() })
 	return &gateway{s, "ws" + strings.TrimPrefix(web.URL, "http")}
 }
 
@@ -234,22 +234,24 @@ func TestLimitsOfASession(t *testing.T) {
 			}
 		}
 	})
-	t.Run("rate", func(t *testing.T) {
-		g := open(t, sessions.Config{Rate: 3})
-		conn := g.connect(t, g.start(t), "/echo")
-		for range 10 {
-			_ = conn.WriteMessage(websocket.TextMessage, []byte("x"))
-		}
-		var closed *websocket.CloseError
-		for {
-			if _, _, err := conn.ReadMessage(); err != nil {
-				if !errors.As(err, &closed) || closed.Code != 1008 || !strings.Contains(closed.Text, "lab-rate") {
-					t.Errorf("ended with %v", err)
-				}
-				return
+	for name, kind := range map[string]int{"rate": websocket.TextMessage, "rate of pings": websocket.PingMessage} {
+		t.Run(name, func(t *testing.T) {
+			g := open(t, sessions.Config{Rate: 3})
+			conn := g.connect(t, g.start(t), "/echo")
+			for range 10 {
+				_ = conn.WriteMessage(kind, []byte("x"))
 			}
-		}
-	})
+			var closed *websocket.CloseError
+			for {
+				if _, _, err := conn.ReadMessage(); err != nil {
+					if !errors.As(err, &closed) || closed.Code != 1008 || !strings.Contains(closed.Text, "lab-rate") {
+						t.Errorf("ended with %v", err)
+					}
+					return
+				}
+			}
+		})
+	}
 	t.Run("message", func(t *testing.T) {
 		g := open(t, sessions.Config{})
 		conn := g.connect(t, g.start(t), "/echo")
@@ -282,7 +284,7 @@ func TestLimitsOfASession(t *testing.T) {
 func TestASessionEndsWhenItIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sessions.New(sessions.Config{Life: time.Minute})
-		defer s.Close()
+		defer s.Shutdown(t.Context())
 		one, err := s.Start(sessions.Want{Client: loopback})
 		if err != nil {
 			t.Fatal(err)
@@ -310,7 +312,7 @@ func TestPublicServersAreChangedWhereThatIsOpen(t *testing.T) {
 		if codeOf(err) != want || open && got != public {
 			t.Errorf("open %v: %v, %v", open, got, err)
 		}
-		s.Close()
+		s.Shutdown(t.Context())
 	}
 }
 
@@ -352,15 +354,15 @@ func TestDoorsOfOthersKnowTheSession(t *testing.T) {
 	}
 }
 
-func TestCloseEndsEverySession(t *testing.T) {
+func TestShutdownEndsEverySession(t *testing.T) {
 	g := open(t, sessions.Config{})
 	conn := g.connect(t, g.start(t), "/echo")
-	go g.Close()
+	go g.Shutdown(t.Context())
 	var closed *websocket.CloseError
 	if _, _, err := conn.ReadMessage(); !errors.As(err, &closed) || closed.Code != 1012 {
 		t.Errorf("its socket ended with %v", err)
 	}
-	g.Close()
+	g.Shutdown(t.Context())
 	if _, err := g.Start(sessions.Want{Client: loopback}); codeOf(err) != "SHUTTING_DOWN" {
 		t.Errorf("a session after the end: %v", err)
 	}
@@ -426,9 +428,84 @@ func TestPlayIsBounded(t *testing.T) {
 	for name, play := range map[string]sessions.Play{
 		"steps": {Steps: make([]sessions.Step, sessions.MaxSteps+1)},
 		"bytes": {Steps: []sessions.Step{{Bytes: make([]byte, sessions.MaxPlayBytes+1)}}},
+		"time":  {Steps: []sessions.Step{{Pause: sessions.MaxWait}}, Wait: time.Second},
 	} {
 		if _, err := one.Run(context.Background(), play); codeOf(err) != "ARGUMENT_OUT_OF_RANGE" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestASessionPlaysAsManyTimesAtOnceAsItHasConnections(t *testing.T) {
+	g := open(t, sessions.Config{Connections: 2})
+	one := g.start(t)
+	play := sessions.Play{Head: sessions.Handshake("/echo", nil, false), Wait: 10 * time.Second}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { _, err := one.Run(ctx, play); ended <- err }()
+	}
+	for one.Transcript.Counts().Open < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := one.Run(ctx, play); codeOf(err) != "TOO_MANY_CONNECTIONS" {
+		t.Errorf("one more: %v", err)
+	}
+	cancel()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := one.Run(t.Context(), sessions.Play{Head: sessions.Handshake("/echo", nil, false)}); err != nil {
+		t.Errorf("once they have ended: %v", err)
+	}
+}
+
+func TestADeafClientStays(t *testing.T) {
+	g := open(t, sessions.Config{})
+	begin := time.Now()
+	played, err := g.start(t).Run(t.Context(), sessions.Play{
+		Head: sessions.Handshake("/echo", nil, false), Steps: []sessions.Step{{Bytes: nil}}, Deaf: true, Wait: 300 * time.Millisecond,
+	})
+	if err != nil || played.Status != 101 {
+		t.Fatalf("%+v, %v", played, err)
+	}
+	if took := time.Since(begin); took < 300*time.Millisecond {
+		t.Errorf("it left after %v", took)
+	}
+}
+
+func TestForgettingASessionEndsWhatItPlays(t *testing.T) {
+	g := open(t, sessions.Config{})
+	one := g.start(t)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := one.Run(t.Context(), sessions.Play{Head: "GET /nothing HTTP/1.1\nHost: x", Wait: sessions.MaxWait})
+		ended <- err
+	}()
+	for one.Transcript.Counts().Conns == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	g.Forget(one.ID)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
+func TestShutdownDropsWhoDoesNotLeave(t *testing.T) {
+	g := open(t, sessions.Config{})
+	g.connect(t, g.start(t), "/echo") // it reads nothing, so it does not answer the Close frame
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	g.Shutdown(ctx)
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -44,6 +44,7 @@ type conn struct {
 	// once, when Config.Init accepts, before there is any operation.
 	ctx    context.Context
 	cancel context.CancelFunc
+	life   context.Context // its end is the socket's; nil: it has none
 
 	mu    sync.Mutex
 	ops   []*operation // active; most clients have few
@@ -65,12 +66,15 @@ func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *ht
 	if t.cfg.Context != nil {
 		parent, header = t.cfg.Context(r), nil
 	}
-	ctx, cancel := context.WithCancel(parent)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	wire := ws.NetConn().(*wire)
 	wire.open = true
 	c := &conn{
 		t: t, ws: ws, socket: wire.Conn, exec: exec, header: header, protocol: newProtocol(token),
 		ctx: ctx, cancel: cancel, pinged: time.Now(),
+	}
+	if parent.Done() != nil {
+		c.life = parent
 	}
 	c.direct = newDirectWriter(c.socket)
 	c.out.limit, c.out.work = t.cfg.QueueBytes, &c.work
@@ -80,6 +84,9 @@ func newConn(t *Transport, ws *websocket.Conn, exec graphql.GraphExecutor, r *ht
 // serve reads the socket until it ends and cleans up.
 func (c *conn) serve() {
 	defer c.t.remove(c)
+	if c.life != nil {
+		defer context.AfterFunc(c.life, c.leave)()
+	}
 	c.initWait = time.AfterFunc(c.t.cfg.InitWait, func() {
 		if !c.acked.Load() {
 			c.close(InitTimeout)

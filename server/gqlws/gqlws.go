@@ -75,9 +75,10 @@ type Config struct {
 	CheckOrigin func(*http.Request) bool
 
 	// Context picks what the operations of a socket need of the request that
-	// opened it, which is then forgotten: it has no end of its own, and they see
-	// no headers [the values of the request's context, and its headers; they stay
-	// in memory for as long as the socket is open].
+	// opened it, which is then forgotten: they see no headers. When what it returns
+	// ends, the socket is closed with ServiceRestart [the values of the request's
+	// context, without its end, and its headers; they stay in memory for as long as
+	// the socket is open].
 	Context func(*http.Request) context.Context
 
 	// Init looks at the payload of connection_init, which may be nil. The
