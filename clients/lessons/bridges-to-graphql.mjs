@@ -9,7 +9,8 @@ const redisMessages = (name, select = "channel payload") =>
   `subscription { redisMessages(channel: "${name}") { ${select} } }`;
 const publishMQTT = (name, qos = "AT_LEAST_ONCE") =>
   `mutation { publishMQTT(input: { topic: "${name}", payload: "open", qos: ${qos} }) { acknowledgedAt } }`;
-const publishRedis = (name) => `mutation { publishRedis(input: { channel: "${name}", payload: "open" }) { receivers } }`;
+const publishRedis = (name) =>
+  `mutation { publishRedis(input: { channel: "${name}", payload: "open" }) { receivers } }`;
 const publishAny = `mutation ($input: PublishMQTTInput!) { publishMQTT(input: $input) { acknowledgedAt } }`;
 
 // join opens a socket whose connection_init has been acknowledged.
@@ -76,7 +77,16 @@ async function publishQoS(lab, qos) {
   await lab.next(ws);
   const name = Buffer.from(topic(lab));
   ws.send(
-    Buffer.from([0x30 | (qos << 1), name.length + 8, name.length >> 8, name.length, ...name, 0, 7, ...Buffer.from("open")]),
+    Buffer.from([
+      0x30 | (qos << 1),
+      name.length + 8,
+      name.length >> 8,
+      name.length,
+      ...name,
+      0,
+      7,
+      ...Buffer.from("open"),
+    ]),
   );
   await lab.next(ws);
   if (qos < 2) return;
@@ -111,7 +121,8 @@ async function halfWay(lab, qos, times = 1) {
 async function share(lab) {
   const ws = await join(lab);
   const name = topic(lab, `shared/${Date.now()}`);
-  const upstreams = async (id) => (await answered(lab, ws, id, "{ gatewayStats { upstreams } }")).gatewayStats.upstreams;
+  const upstreams = async (id) =>
+    (await answered(lab, ws, id, "{ gatewayStats { upstreams } }")).gatewayStats.upstreams;
   const before = await upstreams("before");
   for (const id of ["1", "2"]) ask(ws, id, mqttMessages(name));
   await established(lab, ws);
