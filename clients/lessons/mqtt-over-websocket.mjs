@@ -78,8 +78,8 @@ export const runs = [
     name: "s1-no-subprotocol",
     misses: {
       step: "S1",
-      en: "The handshake offered no subprotocol and was answered 400. Wanted: `mqtt`. It is the second argument of `new WebSocket(url, \"mqtt\")`; MQTT libraries offer it by themselves.",
-      ja: "サブプロトコルを申し出ないハンドシェイクだったので、応答は400でした。必要なのは`mqtt`です。`new WebSocket(url, \"mqtt\")`の2番目の引数に書きます。MQTTのライブラリなら、自動で申し出ます。",
+      en: 'The handshake offered no subprotocol and was answered 400. Wanted: `mqtt`. It is the second argument of `new WebSocket(url, "mqtt")`; MQTT libraries offer it by themselves.',
+      ja: 'サブプロトコルを申し出ないハンドシェイクだったので、応答は400でした。必要なのは`mqtt`です。`new WebSocket(url, "mqtt")`の2番目の引数に書きます。MQTTのライブラリなら、自動で申し出ます。',
     },
     async play(lab) {
       await lab.open("/mqtt").catch(() => {}); // refused, as it should be
@@ -205,7 +205,8 @@ export const runs = [
     },
     async play(lab) {
       const ws = await join(lab);
-      for (const id of [6, 7]) // the first one ticks S3, and so is no miss
+      for (const id of [6, 7])
+        // the first one ticks S3, and so is no miss
         await ask(lab, ws, PUBLISH(topic(lab, "kitchen/temp"), "21.5", { qos: 1, id }));
     },
   },
