@@ -116,7 +116,7 @@ bench-full: bin/sluice ## Measure everything and write docs/performance.md
 .PHONY: lint
 lint: $(LINT) ## Check formatting and style
 	$(LINT) fmt --diff
-	$(LINT) run
+	$(LINT) run --allow-parallel-runners
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the Go code

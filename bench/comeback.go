@@ -3,11 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -68,28 +65,9 @@ func (a *author) post(ctx context.Context, n int) (cursor string, err error) {
 	}
 	a.mu.Unlock()
 	mutation.WriteString(" }")
-	body, _ := json.Marshal(map[string]string{"query": mutation.String()})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+a.addr+"/graphql", bytes.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Data   map[string]struct{ Cursor string }
-		Errors json.RawMessage
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return "", err
-	}
-	if answer.Errors != nil {
-		return "", fmt.Errorf("the messages were refused: %s", answer.Errors)
-	}
-	return answer.Data[fmt.Sprintf("m%d", n-1)].Cursor, nil
+	var sent map[string]struct{ Cursor string }
+	err = ask(ctx, a.addr, mutation.String(), &sent)
+	return sent[fmt.Sprintf("m%d", n-1)].Cursor, err
 }
 
 // arrived waits until every client has what was written.

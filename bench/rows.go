@@ -224,6 +224,7 @@ func rows(short bool) []row {
 	if !short {
 		list = append(list, resumeRows()...)
 		list = append(list, stallRows()...)
+		list = append(list, lessonRows()...)
 		list = append(list,
 			row{
 				name: "distinct-1000", title: "1,000 operations on one topic, 1,000 subscribers, 256 B, 20 messages/s", format: micros, rounds: 3,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/bridges"
@@ -44,9 +45,12 @@ func (r *Resolver) labSession(ctx context.Context, one *sessions.Session, err er
 	if err != nil {
 		return model.LabSession{}, err
 	}
-	client := ClientOf(ctx)
+	client, own := ClientOf(ctx), ""
+	if lesson := r.Classroom.Course().Lesson(one.Lesson); lesson != nil {
+		own = strings.TrimPrefix(lesson.Demo.Path, "/")
+	}
 	return model.LabSession{
-		Session: one, Base: client.Base, Locale: client.Locale, Seal: r.sealWire(one.ID),
+		Session: one, Base: client.Base, Own: own, Locale: client.Locale, Seal: r.sealWire(one.ID),
 		Verdicts: func() []lessons.Verdict { list, _ := r.Classroom.Verdicts(one.ID); return list },
 	}, nil
 }

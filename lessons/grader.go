@@ -506,6 +506,24 @@ func (s *search) choices(i int, p *pattern, e *env) iter.Seq[*candidate] {
 	}
 }
 
+// reach yields what pattern k may be bound to, while those from i on that stand
+// before it are bound in every way in which they fit together: newest first.
+func (s *search) reach(i, k int, yield func(*candidate) bool) bool {
+	p := s.alt.want[i]
+	for c := range s.choices(i, p, s.env()) {
+		if p.as != "" {
+			s.bound[p.as] = c
+		}
+		if i == k && !yield(c) || i < k && !s.reach(i+1, k, yield) || s.checks <= 0 {
+			return false
+		}
+	}
+	if p.as != "" {
+		delete(s.bound, p.as)
+	}
+	return true
+}
+
 // related reports whether c stands to the bound events as p says.
 func (s *search) related(p *pattern, c *candidate, e *env) bool {
 	s.checks--

@@ -418,12 +418,20 @@ func (g *Grader) offence(f fit) (difference, bool) {
 		if want.as != p.after[0] {
 			continue
 		}
-		search := g.search(f.alt)
-		for from := range search.choices(k, want, search.env()) {
-			search.bound[want.as] = from
-			if !search.related(p, f.c, search.env()) || !search.disturbs(p, f.c, from) {
-				continue
+		var from *candidate
+		for _, first := range []int{k, 0} { // by itself, else with those before it
+			if from != nil {
+				break
 			}
+			search := g.search(f.alt)
+			search.reach(first, k, func(c *candidate) bool {
+				if search.related(p, f.c, search.env()) && search.disturbs(p, f.c, c) {
+					from = c
+				}
+				return from == nil
+			})
+		}
+		if from != nil {
 			label := kinds[p.on].label
 			gap := seconds(f.c.at.Sub(from.at))
 			other := from.nameFrom(f.c)
@@ -432,8 +440,11 @@ func (g *Grader) offence(f fit) (difference, bool) {
 				Text{"no such " + label.EN + " meanwhile", "そのあと、このような" + label.JA + "がないこと"},
 			}
 			if p.hold > 0 {
-				hold := seconds(p.hold)
-				d.wanted = Text{"no " + label.EN + " for " + hold.EN, hold.JA + "間、" + label.JA + "がないこと"}
+				hold, no := seconds(p.hold), label
+				if len(p.where) > 0 {
+					no = Text{"such " + label.EN, "このような" + label.JA}
+				}
+				d.wanted = Text{"no " + no.EN + " for " + hold.EN, hold.JA + "間、" + no.JA + "がないこと"}
 			}
 			return d, true
 		}

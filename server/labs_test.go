@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -230,6 +231,29 @@ func TestEveryDemoSaysWhereItIs(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+func TestALabsServersBeginWithTheLessonsOwn(t *testing.T) {
+	g := start(t)
+	var one lab
+	decode(t, g.query(t, `mutation { startLab(lesson: "what-is-websocket") { id name nonce servers { name url } } }`, nil), "startLab", &one)
+	if first := one.Servers[0].Name; first != "echo" {
+		t.Errorf("the first server is %s, want echo", first)
+	}
+	if !slices.IsSortedFunc(one.Servers[1:], func(a, b struct{ Name, URL string }) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("the others are not in the order of their names: %v", one.Servers)
+	}
+	answer, err := http.Get(one.url(t, "compare/poll")) // a plain request, so at http://
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("%s answers %s", one.url(t, "compare/poll"), answer.Status)
+	}
+	if url := one.url(t, "compare"); !strings.HasPrefix(url, "ws://") {
+		t.Errorf("a WebSocket is at %s", url)
 	}
 }
 

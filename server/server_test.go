@@ -321,7 +321,7 @@ func (g *gateway) socket(t *testing.T) *socket {
 	}
 	resp.Body.Close()
 	t.Cleanup(func() { ws.Close() })
-	_ = ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = ws.SetReadDeadline(time.Now().Add(30 * time.Second))
 	s := &socket{t, ws}
 	s.send(`{"type":"connection_init"}`)
 	s.read()

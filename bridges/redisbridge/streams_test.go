@@ -301,7 +301,7 @@ func TestStreamNewcomersAreLiveAtOnce(t *testing.T) {
 		client := connect(t, addr)
 		add(t, client, "old", "0")
 		old.wantWhole("0")
-		var slowest time.Duration
+		var waited time.Duration
 		const n = 20
 		for i := range n {
 			stream := fmt.Sprint("new:", i)
@@ -309,11 +309,12 @@ func TestStreamNewcomersAreLiveAtOnce(t *testing.T) {
 			began := time.Now()
 			add(t, client, stream, "0")
 			r.wantWhole("0")
-			slowest = max(slowest, time.Since(began))
+			waited += time.Since(began)
 		}
-		t.Logf("the slowest of %d newcomers got its first entry after %v", n, slowest)
-		if slowest > 500*time.Millisecond { // half of what an XREAD waits; a loaded machine needs room
-			t.Errorf("a newcomer waited %v for its first entry", slowest)
+		// One that had to wait for the end of an XREAD would wait for half a second in
+		// the mean; a busy machine delays some, not all.
+		if waited > n*time.Second/4 {
+			t.Errorf("%d newcomers waited %v for their first entries", n, waited)
 		}
 		add(t, client, "old", "1")
 		old.wantWhole("1")

@@ -43,9 +43,29 @@ describe("pages", { skip: absent ? `not installed here: ${absent}` : false, time
 
   // GraphiQL takes a moment to load its editor, and shows the tabs before it.
   async function openTab(page, ide, name) {
-    await until("the first example is shown", async () => (await text(page)).includes("subscription Clock"));
+    await until("the first example is shown", async () => (await text(page)).includes("subscription LessonEvents"));
+    if (name === "LessonEvents") return;
     await ide.tab(page, name).click();
     await until(`tab ${name} is shown`, async () => (await text(page)).includes(`subscription ${name}`));
+  }
+
+  // echoed sends a message to an echo server, from a page of its own, and waits
+  // for it to come back.
+  async function echoed(url, message) {
+    const page = await env.browser.newPage();
+    open.push({ page });
+    await page.goto(`http://${env.addr}/healthz`);
+    const echo = await page.evaluate(
+      ([url, message]) =>
+        new Promise((resolve, reject) => {
+          const socket = new WebSocket(url);
+          socket.onopen = () => socket.send(message);
+          socket.onmessage = ({ data }) => resolve(data);
+          socket.onerror = () => reject(new Error(`no connection to ${url}`));
+        }),
+      [url, message],
+    );
+    assert.equal(echo, message);
   }
 
   const eventsIn = (watch, type) => watch.received.filter((message) => message.type === type).length;
@@ -57,6 +77,13 @@ describe("pages", { skip: absent ? `not installed here: ${absent}` : false, time
       starts: "subscribe", // graphql-transport-ws
       event: "next",
       tab: (page, name) => page.getByRole("button", { name, exact: true }),
+      // The brace stays: a new one would get a second one that closes it.
+      async useLab(page, field, session) {
+        await page.locator(".graphiql-query-editor .view-line", { hasText: new RegExp(`^\\s*${field}\\(`) }).click();
+        for (const key of ["End", "ArrowLeft", "Shift+Home"]) await page.keyboard.press(key);
+        await page.keyboard.insertText(`  ${field}(session: "${session}") `);
+        await page.keyboard.press("Home");
+      },
       // Until it has read the tab's document GraphiQL does not know of a second
       // operation, and runs the first one without offering the choice.
       async run(page, name) {
@@ -75,20 +102,66 @@ describe("pages", { skip: absent ? `not installed here: ${absent}` : false, time
       starts: "start", // the legacy graphql-ws
       event: "data",
       tab: (page, name) => page.getByText(name, { exact: true }).first(),
-      async run(page, name, operations = 1) {
-        await page
-          .getByTitle(/^Execute Query/)
-          .first()
-          .click();
-        if (operations > 1) await page.getByText(name, { exact: true }).last().click();
+      useLab: (page, field, session) =>
+        page.evaluate(
+          ([field, session]) => {
+            const editor = document.querySelector(".CodeMirror").CodeMirror;
+            const text = editor.getValue();
+            editor.setValue(text.replace(new RegExp(`${field}\\(.*\\)`), `${field}(session: "${session}")`));
+          },
+          [field, session],
+        ),
+      // The keys run the operation under the cursor, once the page has found out
+      // which there are.
+      async run(page, name) {
+        await page.mouse.move(200, 300);
+        await sleep(1000);
+        await page.evaluate((name) => {
+          const editor = document.querySelector(".CodeMirror").CodeMirror;
+          const lines = editor.getValue().split("\n");
+          editor.focus();
+          editor.setCursor({ line: lines.findIndex((line) => line.includes(` ${name} {`)), ch: 0 });
+        }, name);
+        await page.keyboard.press("Control+Enter");
       },
     },
   ]) {
     describe(ide.name, () => {
-      test("opens with the examples and shows timeUpdates", async () => {
+      test("opens with a lesson, starts a lab and shows what its client does", async () => {
+        const { page, watch } = await visit(ide.path);
+        await openTab(page, ide, "LessonEvents");
+        const answer = page.waitForResponse((response) => response.request().postData()?.includes('"StartLab"'));
+        await ide.run(page, "StartLab");
+        const lab = (await (await answer).json()).data.startLab;
+        await until("the lab is shown", async () => (await text(page)).includes(lab.nonce));
+        await shot(page, `${ide.name.toLowerCase()}-lab`);
+
+        await ide.useLab(page, "lessonEvents", lab.id);
+        await ide.run(page, "LessonEvents");
+        await until("it is subscribed", () => watch.sent.some(({ type }) => type === ide.starts));
+        const { url } = lab.servers[0];
+        await echoed(url, lab.nonce);
+        await until("the tick is shown", async () => (await text(page)).includes("One text message with your word"));
+        await shot(page, `${ide.name.toLowerCase()}-lesson`);
+
+        await ide.tab(page, "Wire").click();
+        await until("tab Wire is shown", async () => (await text(page)).includes("subscription Wire"));
+        await ide.useLab(page, "wireEvents", lab.id);
+        await ide.run(page, "Wire");
+        await until("it is subscribed", () => watch.sent.some(({ payload }) => payload?.query?.includes("wireEvents")));
+        await echoed(url, `a frame for ${ide.name}`);
+        await until("the echo is shown", async () => (await text(page)).includes(`a frame for ${ide.name}`));
+        await shot(page, `${ide.name.toLowerCase()}-wire`);
+        assertClean(watch);
+      });
+
+      test("has the examples in tabs and shows timeUpdates", async () => {
         const { page, watch } = await visit(ide.path);
         assert.equal(new URL(page.url()).pathname, `${ide.path}/`);
-        for (const name of ["Clock", "MQTT", "Redis", "PublishMQTT", "Room"]) await ide.tab(page, name).waitFor();
+        for (const name of ["LessonEvents", "Clock", "Room", "MQTT", "Redis", "Stream", "Wire"]) {
+          await ide.tab(page, name).waitFor();
+        }
+        await openTab(page, ide, "Clock");
         await ide.run(page, "Clock");
         await until("three events have come", () => eventsIn(watch, ide.event) >= 3);
         assert.match(await text(page), /"timeUpdates": ?"\d{4}-\d\d-\d\dT/);
@@ -112,7 +185,7 @@ describe("pages", { skip: absent ? `not installed here: ${absent}` : false, time
       test("shows what redis-cli publishes", async () => {
         const { page, watch } = await visit(ide.path);
         await openTab(page, ide, "Redis");
-        await ide.run(page, "Redis", 2); // the tab has a mutation, too
+        await ide.run(page, "Redis");
         await appears(page, `redis for ${ide.name}`, (payload) => env.redisPublish("demo:hello", payload));
         await shot(page, `${ide.name.toLowerCase()}-redis`);
         assertClean(watch);

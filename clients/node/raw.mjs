@@ -75,6 +75,32 @@ export async function request(url, { body, ...options } = {}) {
 export const post = (url, body, { headers, ...options } = {}) =>
   request(url, { method: "POST", body, headers: { "Content-Type": "application/json", ...headers }, ...options });
 
+// ask runs an operation by POST and returns its data.
+export async function ask(url, query, variables) {
+  const { body } = await post(url, JSON.stringify({ query, variables }));
+  const { data, errors } = JSON.parse(body);
+  if (errors) throw new Error(body);
+  return data;
+}
+
+// watch runs a subscription to a field, and returns the list that its events
+// come to once the stream is open.
+export async function watch(t, url, field, query, variables) {
+  const socket = await open(t, url, "graphql-transport-ws");
+  const events = [];
+  socket.ws.on("message", (data) => {
+    const { type, payload } = JSON.parse(data);
+    if (type === "next" && payload.data) events.push(payload.data[field]);
+    if (type === "error") events.push(payload);
+  });
+  socket.send({ type: "connection_init" });
+  await socket.next("connection_ack");
+  const extensions = { sluice: { ready: true } };
+  socket.send({ id: "1", type: "subscribe", payload: { query, variables, extensions } });
+  await socket.next("next");
+  return events;
+}
+
 async function text(stream) {
   let all = "";
   for await (const chunk of stream.setEncoding("utf8")) all += chunk;

@@ -31,12 +31,12 @@ type cli struct {
 
 	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
-	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Serve   config         `cmd:"" default:"withargs" help:"Run the gateway (the default): GraphQL, practice servers, lab sessions and lessons on http://127.0.0.1:8080, and brokers unless it is given some."`
 	Mock    mockCommand    `cmd:"" help:"Run a WebSocket server that obeys a script, to test clients against."`
 	Chaos   chaosCommand   `cmd:"" help:"Break WebSocket connections on purpose: an echo server, or a proxy before your own."`
 	Load    loadCommand    `cmd:"" help:"Put load on a WebSocket server and measure."`
-	Health  healthCommand  `cmd:"" help:"Ask a gateway on this machine whether it is well, for the health checks of containers."`
 	Probe   probeCommand   `cmd:"" help:"Test a WebSocket server of your own on this machine."`
+	Health  healthCommand  `cmd:"" help:"Ask a gateway on this machine whether it is well, for the health checks of containers."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -103,7 +103,7 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 	exited := -1
 	parser, err := kong.New(&c,
 		kong.Name("sluice"),
-		kong.Description("MQTT topics and Redis channels as GraphQL subscriptions, over WebSocket."),
+		kong.Description("A gateway that turns MQTT topics and Redis channels into GraphQL subscriptions over WebSocket, and servers to practise WebSocket against."),
 		kong.Writers(stdout, stderr),
 		kong.Vars{"version": "sluice " + version()},
 		kong.Configuration(yamlFile),
@@ -114,7 +114,7 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 			if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
 				return err
 			}
-			if selected := ctx.Selected(); selected != nil && selected.Name != serveCommand {
+			if selected := ctx.Selected(); selected == nil || selected.Name != serveCommand {
 				return nil
 			}
 			return printLimits(ctx.Stdout)
@@ -122,6 +122,12 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 	)
 	if err != nil {
 		return nil, err
+	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(args[1:len(args):len(args)], "--help")
+	}
+	if name, ok := unknown(args, parser.Model); ok {
+		return nil, fmt.Errorf("there is no command %q: did you mean %s? `sluice --help` lists them", name, nearest(name, commands(parser.Model)))
 	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 {
@@ -146,6 +152,24 @@ func parse(args []string, stdout, stderr io.Writer) (command, error) {
 // serveCommand is the one that runs without being named, and that the
 // configuration file is for.
 const serveCommand = "serve"
+
+// commands lists the commands' names.
+func commands(app *kong.Application) []string {
+	var names []string
+	for _, node := range app.Children {
+		names = append(names, node.Name)
+	}
+	return names
+}
+
+// unknown is the first argument if it should be a command and is none. Serve,
+// which needs no name, takes flags alone.
+func unknown(args []string, app *kong.Application) (string, bool) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") || slices.Contains(commands(app), args[0]) {
+		return "", false
+	}
+	return args[0], true
+}
 
 // asked is the command that the arguments begin with, and a space.
 func asked(args []string, app *kong.Application) string {

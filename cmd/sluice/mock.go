@@ -41,6 +41,20 @@ type mockCommand struct {
 	Overflow    string        `help:"What becomes of more: ${enum}. cut resets the connection." enum:"cut,drop" default:"cut" group:"Knobs"`
 }
 
+// Help is what --help says besides the flags.
+func (*mockCommand) Help() string {
+	return `Clients that open the server's address are answered as the script says. At the end the verdict says which of the script's expectations were met.
+
+    Greet and echo, until Ctrl-C:
+      sluice mock
+    Find what is wrong with a script:
+      sluice mock --check script.yaml
+    Run a test suite against a script, and fail when its expectations are not met:
+      sluice mock script.yaml --addr 127.0.0.1:0 -- npm test
+
+A running gateway may have port 9999 already, as one of its course ports.`
+}
+
 func (m *mockCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if m.Schema {
 		_, err := stdout.Write(mock.Schema())
@@ -110,11 +124,13 @@ func readScript(file string) (*mock.Script, error) {
 }
 
 // serve runs the server until ctx or the command ends, and tells the verdict.
-func (m *mockCommand) serve(ctx context.Context, one *mock.Server, stdout, stderr io.Writer) error {
-	listener, err := net.Listen("tcp", m.Addr)
+func (m *mockCommand) serve(ctx context.Context, one *mock.Server, stdout, stderr io.Writer) (err error) {
+	var closing stack
+	listener, err := listen(ctx, "--addr", m.Addr, &closing)
 	if err != nil {
-		return fmt.Errorf("--addr: %w; port 0 picks a free one", err)
+		return err
 	}
+	defer func() { err = errors.Join(err, closing.closeAll()) }()
 	web := &http.Server{Handler: one, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()

@@ -25,6 +25,20 @@ type probeCommand struct {
 	JSON      bool   `help:"Print the result as JSON." name:"json"`
 }
 
+// Help is what --help says besides the flags.
+func (*probeCommand) Help() string {
+	return `It tries one thing after the other, from the handshake to fifty connections at once, and says of each that fails what it saw, what it wanted and where RFC 6455 asks for it.
+
+    Test the server that you write:
+      sluice probe ws://127.0.0.1:8090/
+    Also that it counts its connections, and refuses messages beyond 1 MiB:
+      sluice probe ws://127.0.0.1:8090/ --status-url http://127.0.0.1:8090/connections --too-large 1048577
+    See the report of a server that passes, with a gateway running:
+      sluice probe ws://127.0.0.1:8080/echo
+
+Exit status: 0 when everything that was asked for passed, else 1.`
+}
+
 func (c *probeCommand) run(ctx context.Context, stdout, _ io.Writer) error {
 	report, err := probe.Run(ctx, probe.Config{URL: c.URL, StatusURL: c.StatusURL, TooLarge: c.TooLarge})
 	if err != nil {

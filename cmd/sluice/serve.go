@@ -160,9 +160,12 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error
 // on every path.
 type coursePort struct{ name, port, what string }
 
+// String is the port and what is there.
+func (p coursePort) String() string { return p.port + " " + p.what }
+
 var coursePorts = []coursePort{
-	{"graphql", "8081", "GraphQL, both subprotocols"},
-	{"mqtt", "8082", "MQTT over WebSocket"},
+	{"graphql", "8081", "GraphQL"},
+	{"mqtt", "8082", "MQTT"},
 	{"mock", "9999", "mock"},
 	{"load", "9998", "load"},
 	{"chaos", "9997", "chaos"},
@@ -183,11 +186,11 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 		addr := net.JoinHostPort(host, port.port)
 		ln, err := listen(ctx, "--no-course-ports", addr, closing)
 		if err != nil {
-			opened.skipped = append(opened.skipped, fmt.Sprintf("%s (course port, %s) is taken by another program: not opened", addr, port.what))
+			opened.skipped = append(opened.skipped, port.String())
 			continue
 		}
 		course[port.name] = ln
-		opened.course = append(opened.course, fmt.Sprintf("ws://%s  (%s)", ln.Addr(), port.what))
+		opened.course = append(opened.course, port.String())
 		opened.urls[port.name] = "ws://" + ln.Addr().String()
 	}
 	return course
@@ -221,7 +224,7 @@ func listen(ctx context.Context, flag, addr string, closing *stack) (net.Listene
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("%w: is another program using it? %s chooses another address; port 0 picks a free one", err, flag)
+			return nil, fmt.Errorf("%w: is another program using it, such as a gateway? %s chooses another address; port 0 picks a free one", err, flag)
 		}
 		return nil, err
 	}
@@ -354,7 +357,7 @@ func isTerminal(w io.Writer) bool {
 // addresses are what was really opened.
 type addresses struct {
 	main            string
-	course, skipped []string
+	course, skipped []string          // of the course's ports, those that are open and those that are taken
 	urls            map[string]string // of the course's servers
 }
 
@@ -386,23 +389,37 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet, kept *shared
 		line("GraphiQL", "http://"+opened.main+"/graphiql")
 		line("Playground", "http://"+opened.main+"/playground")
 	}
-	for _, course := range opened.course {
-		line("Course", course)
+	line("Practice", "ws://"+opened.main+"/echo  (also "+strings.Join(practicePaths(cfg), ", ")+")")
+	if len(opened.course) > 0 {
+		host, _, _ := net.SplitHostPort(opened.main)
+		line("Course", "ws://"+net.JoinHostPort(host, strings.Join(opened.course, ", :")))
 	}
 	line("MQTT", brokerLine(b.mqttAddr, "mqtt://", cfg.MQTTURL))
 	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))
 	line("Events", "kept "+kept.where)
-	for _, skipped := range opened.skipped {
-		line("Note", skipped)
+	if len(opened.skipped) > 0 {
+		line("Note", "course ports taken by other programs, so not opened: "+strings.Join(opened.skipped, ", "))
 	}
 	if cfg.demo() {
 		fmt.Fprintf(&s, "\nTry:\n")
-		fmt.Fprintf(&s, "  1. Open http://%s/graphiql and run the first tab.\n", opened.main)
+		fmt.Fprintf(&s, "  1. Open http://%s/graphiql and run its Clock tab; its first tab is a lesson.\n", opened.main)
 		fmt.Fprintf(&s, "  2. Run its MQTT tab, then publish:\n     %s\n", publishMQTT(opened.main, b.mqttAddr, cfg.MQTTURL))
 		fmt.Fprintf(&s, "  3. Run its Redis tab, then publish:\n     %s\n", publishRedis(b.redisAddr, cfg.RedisURL))
 	}
 	s.WriteString("\nCtrl-C stops it.\n")
 	_, _ = io.WriteString(w, s.String())
+}
+
+// practicePaths are the practice servers beside the echo server.
+func practicePaths(cfg config) []string {
+	paths := []string{"/mock", "/chaos"}
+	if cfg.load() {
+		paths = append(paths, "/load")
+	}
+	if cfg.mqttWS {
+		paths = append(paths, "/mqtt")
+	}
+	return paths
 }
 
 // brokerLine names an embedded broker, or one of the user's own without its

@@ -112,6 +112,7 @@ func TestSettingsThatAreRefused(t *testing.T) {
 		{[]string{"--web-dir", "/nowhere"}, "/nowhere"},
 		{[]string{"--config", file}, `"log-levle" is not a setting: did you mean log-level?`},
 		{[]string{"dance"}, "dance"},
+		{[]string{"prob", "ws://127.0.0.1:8090/"}, `there is no command "prob": did you mean probe?`},
 	}
 	for _, test := range tests {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
@@ -120,6 +121,20 @@ func TestSettingsThatAreRefused(t *testing.T) {
 				t.Errorf("got %v, want it to say %s", err, test.want)
 			}
 		})
+	}
+}
+
+func TestHelpIsAlsoACommand(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"help", "mock"}} {
+		var asked, flagged strings.Builder
+		_, err := parse(args, &asked, io.Discard)
+		if exit := exitError(-1); !errors.As(err, &exit) || exit != 0 {
+			t.Errorf("sluice %s: %v, want a help that ends well", strings.Join(args, " "), err)
+		}
+		_, _ = parse(append(args[1:len(args):len(args)], "--help"), &flagged, io.Discard)
+		if asked.String() == "" || asked.String() != flagged.String() {
+			t.Errorf("sluice %s prints %q, want what --help prints", strings.Join(args, " "), asked.String())
+		}
 	}
 }
 
@@ -398,7 +413,7 @@ func TestStartThatFailsReleasesWhatWasOpened(t *testing.T) {
 			if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("it ended with %v, want it to say %s", err, test.want)
 			}
-			goleak.VerifyNone(t, before)
+			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/dlclark/regexp2/v2.runClock"))
 			again, err := net.Listen("tcp", addr)
 			if err != nil {
 				t.Fatalf("its port is not free: %v", err)

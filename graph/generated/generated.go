@@ -5199,7 +5199,7 @@ type LabSession {
   nonce: String!
   "When it ends, unless it is used before."
   expiresAt: DateTime!
-  "Where its servers are."
+  "Where its servers are: that of its lesson first, then by name."
   servers: [LabServer!]!
   "What has been seen so far, in numbers."
   counts: WireCounts!
@@ -5211,7 +5211,7 @@ type LabSession {
 type LabServer {
   "What it is: echo, mock, chaos, and so on."
   name: String!
-  "Where a WebSocket client finds it."
+  "Where a WebSocket client finds it; the few that answer plain requests are at ` + "`" + `http://` + "`" + `."
   url: String!
 }
 

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"slices"
+
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/wire"
 	"github.com/sluice-gateway/sluice/labs/sessions"
@@ -12,6 +14,8 @@ type LabSession struct {
 	*sessions.Session
 	// Base is how the client reached the gateway: ws://host:port.
 	Base string
+	// Own is the name of the server that its lesson uses.
+	Own string
 	// Verdicts says how far its exercise is.
 	Verdicts func() []lessons.Verdict
 	Locale   Locale
@@ -27,12 +31,21 @@ func (s LabSession) Lesson() *string {
 	return &s.Session.Lesson
 }
 
-// Servers lists where its servers are.
+// Servers lists where its servers are, that of its lesson first.
 func (s LabSession) Servers() []LabServer {
 	names := s.Doors()
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch s.Own {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return 0
+	})
 	list := make([]LabServer, len(names))
 	for i, name := range names {
-		list[i] = LabServer{Name: name, URL: s.Base + sessions.Path + s.ID + "/" + name}
+		list[i] = LabServer{Name: name, URL: s.URL(s.Base, name)}
 	}
 	return list
 }

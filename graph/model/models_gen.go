@@ -194,7 +194,7 @@ type GatewayStats struct {
 type LabServer struct {
 	// What it is: echo, mock, chaos, and so on.
 	Name string `json:"name"`
-	// Where a WebSocket client finds it.
+	// Where a WebSocket client finds it; the few that answer plain requests are at `http://`.
 	URL string `json:"url"`
 }
 

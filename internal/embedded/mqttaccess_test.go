@@ -75,7 +75,9 @@ func until(t *testing.T, messages <-chan paho.Message, end string) []string {
 func TestMQTTNoWildcardSpansLabs(t *testing.T) {
 	broker := startMQTT(t, embedded.MQTTConfig{})
 	publisher := client(t, paho.NewClientOptions().AddBroker(broker.URL()))
+	own := read(t, publisher, "open/kept")
 	send(t, publisher, true, "lab/a/kept", "lab/b/kept", "open/kept")
+	next(t, own) // mochi acknowledges before it sends around: now that has been done
 	tests := []struct{ filters, want string }{
 		{"#", "open/kept open/x"},
 		{"+/#", "open/kept open/x"},
@@ -112,10 +114,17 @@ func TestMQTTNoWildcardSpansLabs(t *testing.T) {
 	}
 	send(t, publisher, false, "lab/a", "lab/a/x", "lab/b/x", "open/x")
 	dying(t, broker, "lab/a/will")
-	next(t, read(t, publisher, "lab/a/will")) // the will, which was retained: it is out
+	got := make([][]string, len(tests))
+	for i, test := range tests {
+		if strings.Contains(test.want, "lab/a/will") { // nobody has published it: it may come after the end
+			got[i] = append(until(t, readers[i], "lab/a/will"), "lab/a/will")
+		}
+	}
 	send(t, publisher, false, "end")
 	for i, test := range tests {
-		if got := strings.Join(until(t, readers[i], "end"), " "); got != test.want {
+		topics := slices.Concat(got[i], until(t, readers[i], "end"))
+		slices.Sort(topics)
+		if got := strings.Join(topics, " "); got != test.want {
 			t.Errorf("%s got %q, want %q", test.filters, got, test.want)
 		}
 	}

@@ -42,6 +42,12 @@ type server interface {
 	Shutdown(ctx context.Context) error
 }
 
+// plain are the paths that answer HTTP requests and no WebSocket.
+var plain = []string{"/compare/poll", "/compare/long", "/compare/events"}
+
+// Plain says whether a path answers HTTP requests and no WebSocket.
+func Plain(path string) bool { return slices.Contains(plain, path) }
+
 // New makes a set.
 func New(cfg Config) *Servers {
 	flood := cfg.DoorConfig
@@ -53,7 +59,7 @@ func New(cfg Config) *Servers {
 		Upload:  NewUpload(UploadConfig{DoorConfig: cfg.DoorConfig}),
 		paths:   make(map[string]http.Handler),
 	}
-	s.mount(s.Compare, "/compare", "/compare/poll", "/compare/long", "/compare/events")
+	s.mount(s.Compare, append([]string{"/compare"}, plain...)...)
 	s.mount(s.Via, "/via/good", "/via/broken", "/via/idle")
 	s.mount(s.Flood, "/flood")
 	s.mount(s.Upload, "/upload")

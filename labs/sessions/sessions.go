@@ -353,6 +353,16 @@ func (one *Session) Doors() []string {
 	return list
 }
 
+// URL is where one of the session's servers is, for a client that reached the
+// gateway at base, such as ws://localhost:8080. The few that answer plain
+// requests are at http://.
+func (one *Session) URL(base, door string) string {
+	if course.Plain("/" + door) {
+		base = "http" + strings.TrimPrefix(base, "ws")
+	}
+	return base + Path + one.ID + "/" + door
+}
+
 // allow takes a place for a message.
 func (one *Session) allow() (refusal string) {
 	if one.limiter.Allow() {

@@ -94,7 +94,7 @@ func (g *gateway) dial(t testing.TB, tokens ...string) *client {
 	}
 	resp.Body.Close()
 	t.Cleanup(func() { ws.Close() })
-	_ = ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = ws.SetReadDeadline(time.Now().Add(60 * time.Second))
 	return &client{t, ws}
 }
 

@@ -23,6 +23,22 @@ script.addEventListener("load", () => {
     },
   });
 });
+
+// Playground learns which operations a tab has when its text is edited; until
+// then it runs the first one, whatever is chosen. So an example is handed to its
+// editor once more when somebody moves in it.
+let learnt;
+function learn() {
+  const editor = document.querySelector(".CodeMirror")?.CodeMirror;
+  const text = editor?.getValue();
+  if (text === learnt || !examples.some(({ query }) => query === text)) return;
+  learnt = text;
+  const cursor = editor.getCursor();
+  editor.setValue(text);
+  editor.setCursor(cursor);
+}
+for (const event of ["pointermove", "keydown"]) root.addEventListener(event, learn, { capture: true });
+
 script.addEventListener("error", () => {
   root.textContent = "GraphQL Playground could not be loaded from the gateway. Reload the page to try again.";
 });

@@ -11,7 +11,7 @@ const in2 = (field, name = "") =>
     .map(([language, locale]) => `${language}${name}: ${field}(locale: ${locale})`)
     .join(" ");
 
-const lessonsQuery = `query ($after: Cursor) { lessons(first: 5, after: $after) { next nodes {
+const lessonsQuery = `query ($after: Cursor) { lessons(first: 2, after: $after) { next nodes {
   slug ${in2("title", "Title")} ${in2("objectives", "Objectives")} ${in2("html", "Html")}
   steps { id ${in2("title")} ${in2("hints", "Hints")} }
   questions { id kind ${in2("prompt")} ${in2("unit", "Unit")} choices { id ${in2("text")} } }

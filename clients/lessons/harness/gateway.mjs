@@ -41,10 +41,7 @@ async function post(url, query, variables, signal) {
     signal,
   });
   const { data, errors } = await response.json();
-  if (errors) {
-    const said = errors.map(({ message, extensions }) => `${message} (${extensions?.code})`);
-    throw Object.assign(new Error(said.join("; ")), { errors });
-  }
+  if (errors) throw new Error(errors.map(({ message }) => message).join("; "));
   return data;
 }
 
