@@ -57,6 +57,9 @@ type gateway struct {
 	stop      func() error  // Shutdown, once
 }
 
+// embedded reads the course once: to render its texts takes a while.
+var embedded = sync.OnceValues(lessons.Embedded)
+
 // start starts one; change may alter its configuration.
 func start(t *testing.T, change ...func(*Config)) *gateway {
 	t.Helper()
@@ -107,7 +110,7 @@ func build(t *testing.T, change ...func(*Config)) *gateway {
 			Cursors: eventlog.NewCursors(eventlog.NewMemory(eventlog.Retention{}, nil), ""),
 		},
 	}
-	course, err := lessons.Embedded()
+	course, err := embedded()
 	if err != nil {
 		t.Fatal(err)
 	}
