@@ -31,7 +31,7 @@ type Resolver struct {
 	LoadRuns     *load.Runs
 	Classroom    *lessons.Classroom
 	Learners     Learners                  // nil: no progress is kept
-	Serves       func(server string) bool  // whether the gateway has a practice server by that name
+	Practice     func() []string           // the names of the practice servers that the gateway has
 	CoursePorts  map[string]string         // the servers' own URLs, as far as they were opened
 	PayloadBytes int                       // of a broker message that is delivered; 0: any
 	States       *bridges.States           // how the brokers are

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/sluice-gateway/sluice/graph/generated"
 	"github.com/sluice-gateway/sluice/labs/probe"
 )
 
@@ -205,13 +206,18 @@ func TestLabSessionsOverGraphQL(t *testing.T) {
 
 func TestEveryDemoSaysWhereItIs(t *testing.T) {
 	g := start(t)
-	var demos []struct {
+	type demo struct {
 		ID, Title, Titel, State string
 		URLs                    []string
 		Document                *string
 	}
+	var demos []demo
 	decode(t, g.query(t, `{ demos { id title titel: title(locale: JA) state urls document } }`, nil), "demos", &demos)
+	var documents strings.Builder
 	for _, d := range demos {
+		if d.Document != nil {
+			documents.WriteString(*d.Document)
+		}
 		if d.Title == "" || d.Titel == "" || len(d.URLs) == 0 || !strings.HasPrefix(d.URLs[0], "ws://") {
 			t.Errorf("%+v", d)
 		}
@@ -219,7 +225,7 @@ func TestEveryDemoSaysWhereItIs(t *testing.T) {
 			continue
 		}
 		s := g.socket(t)
-		b, _ := json.Marshal(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": *d.Document, "variables": map[string]any{"session": "x"}}})
+		b, _ := json.Marshal(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": *d.Document, "variables": map[string]any{"session": "x", "id": "x"}}})
 		s.send(string(b))
 		s.send(`{"type":"ping"}`)
 		for {
@@ -230,6 +236,16 @@ func TestEveryDemoSaysWhereItIs(t *testing.T) {
 			if strings.Contains(got, "pong") {
 				break
 			}
+		}
+	}
+	for _, field := range generated.NewExecutableSchema(generated.Config{}).Schema().Subscription.Fields {
+		if !strings.Contains(documents.String(), field.Name) {
+			t.Errorf("no demo shows %s", field.Name)
+		}
+	}
+	for _, name := range g.public.Names() {
+		if !slices.ContainsFunc(demos, func(d demo) bool { return strings.HasSuffix(d.URLs[0], "/"+name) }) {
+			t.Errorf("no demo is the server %s", name)
 		}
 	}
 }

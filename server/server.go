@@ -29,6 +29,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,7 +193,7 @@ func (s *Server) newLabs(cfg Config) error {
 		},
 		HTTPServer: func(h http.Handler) *http.Server { return s.HTTPServer(s.bounded(h)) },
 	})
-	cfg.Resolver.Labs, cfg.Resolver.Serves = s.labs, func(name string) bool { return s.Practice(name) != nil }
+	cfg.Resolver.Labs, cfg.Resolver.Practice = s.labs, func() []string { return slices.Clone(s.public.Names()) }
 	return nil
 }
 
