@@ -85,14 +85,18 @@ describe("pages", { skip: absent ? `not installed here: ${absent}` : false, time
         await page.keyboard.press("Home");
       },
       // Until it has read the tab's document GraphiQL does not know of a second
-      // operation, and runs the first one without offering the choice.
+      // operation, and runs the first one without offering the choice; and a click
+      // before the tab is ready does nothing.
       async run(page, name) {
-        await page.locator(".graphiql-execute-button").click();
         const choice = page.getByRole("menuitem", { name, exact: true });
-        await choice
-          .or(page.getByRole("button", { name: /^Stop/ }))
-          .first()
-          .waitFor();
+        const taken = choice.or(page.getByRole("button", { name: /^Stop/ })).first();
+        await until("the click is taken", async () => {
+          await page.locator(".graphiql-execute-button").click();
+          return taken.waitFor({ timeout: 3000 }).then(
+            () => true,
+            () => false,
+          );
+        });
         if (await choice.isVisible()) await choice.click();
       },
     },
