@@ -3,6 +3,7 @@ package graph
 import (
 	"cmp"
 	"context"
+	"math"
 	"time"
 
 	"github.com/sluice-gateway/sluice/graph/model"
@@ -79,7 +80,7 @@ func (r *Resolver) submit(ctx context.Context, in model.SubmitAnswerInput) (mode
 		verdict, err := r.Classroom.Answer(given(in.Session), *in.Step, in.Name, in.Value.Decoded())
 		return model.Judged(verdict, locale), err
 	}
-	reply := lessons.Reply{Choices: in.Choices, Hex: given(in.Hex)}
+	reply := lessons.Reply{Choices: in.Choices, Hex: given(in.Hex), Number: math.NaN()} // no number is never right
 	if in.Number != nil {
 		reply.Number = *in.Number
 	}
