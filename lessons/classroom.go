@@ -42,8 +42,8 @@ type ClassroomConfig struct {
 // session's transcript is closed; one more announces in public. Close tells what
 // is left to tell, ends all and waits. A tick is appended to the log before
 // anything else is; while the log or the learners' progress is away it waits, and
-// nothing behind it is told, but grading goes on. Near misses are told at most four times a second,
-// the nearest of each step.
+// nothing behind it is told, but grading goes on. Near misses are told at most
+// four times a second, the nearest of each step.
 type Classroom struct {
 	cfg    ClassroomConfig
 	course *Course

@@ -15,6 +15,7 @@ const (
 	WordBinary = "wordBinary" // hidden in a binary frame
 	WordPing   = "wordPing"   // hidden in the payload of a ping
 	WordClose  = "wordClose"  // hidden in the reason of a Close frame
+	Nonce      = "nonce"      // to be sent by who means it
 )
 
 // Vars draws the values that a set of practice servers gives away or asks for:
@@ -35,6 +36,7 @@ func Vars(seed uint64) map[string]string {
 		WordBinary: word(random),
 		WordPing:   word(random),
 		WordClose:  word(random),
+		Nonce:      word(random),
 	}
 }
 

@@ -44,7 +44,7 @@ import (
 const (
 	CodeUnknown  = "LAB_UNKNOWN"
 	CodeTooMany  = "TOO_MANY_LABS"
-	CodeReadOnly = "LAB_REQUIRED"
+	CodeRequired = "LAB_REQUIRED"
 	CodeNoServer = "PATH_UNKNOWN"
 )
 
@@ -167,7 +167,7 @@ func (s *Sessions) Start(w Want) (*Session, error) {
 	connections, perSecond := max(w.Connections, s.cfg.Connections), max(w.Rate, s.cfg.Rate)
 	now := time.Now()
 	one := &Session{
-		ID: id, Name: PublicName(id), Lesson: w.Lesson, Nonce: word(), Started: now, used: now, of: s, address: client,
+		ID: id, Name: PublicName(id), Lesson: w.Lesson, Started: now, used: now, of: s, address: client,
 		Transcript: wire.NewTranscript(s.cfg.Bounds), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: connections,
 	}
 	one.ctx, one.finish = context.WithCancel(context.Background())
@@ -175,7 +175,7 @@ func (s *Sessions) Start(w Want) (*Session, error) {
 	door.Allow = one.allow
 	door.CheckOrigin = func(*http.Request) bool { return true } // who knows the id is let in
 	one.Vars = course.Vars(draws.Uint64())                      //nolint:gosec // exercises, not secrets
-	one.Vars["nonce"] = one.Nonce
+	one.Nonce = one.Vars[course.Nonce]
 	one.Servers = NewServers(Env{Door: door, Scripts: s.cfg.Scripts, Vars: one.Vars, Load: s.cfg.Load, MQTT: s.cfg.MQTT(one.Name)})
 	one.handler = one.Transcript.Tap(http.HandlerFunc(one.dispatch))
 	s.mu.Lock()
@@ -209,21 +209,6 @@ func PublicName(id string) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
-// word makes a word of eight letters that can be said and typed.
-func word() string {
-	const consonants, vowels = "bdfgklmnprstvz", "aeiou"
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // it never fails
-	for i, b := range random {
-		from := consonants
-		if i%2 == 1 {
-			from = vowels
-		}
-		random[i] = from[int(b)%len(from)]
-	}
-	return string(random[:])
-}
-
 // Find returns a session that has not ended.
 func (s *Sessions) Find(id string) (*Session, error) {
 	s.mu.Lock()
@@ -246,7 +231,7 @@ func (s *Sessions) Servers(id *string) (*Servers, error) {
 		return one.Servers, nil
 	}
 	if !s.cfg.PublicOpen {
-		return nil, live.Errorf(CodeReadOnly, "The practice servers without a lab session cannot be changed on this gateway: call startLab and name the session.")
+		return nil, live.Errorf(CodeRequired, "The practice servers without a lab session cannot be changed on this gateway: call startLab and name the session.")
 	}
 	return s.cfg.Public, nil
 }

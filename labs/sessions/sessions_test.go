@@ -330,7 +330,7 @@ func TestAnEventStreamUsesItsSession(t *testing.T) {
 
 func TestPublicServersAreChangedWhereThatIsOpen(t *testing.T) {
 	public := sessions.NewServers(sessions.Env{})
-	for open, want := range map[bool]string{true: "", false: sessions.CodeReadOnly} {
+	for open, want := range map[bool]string{true: "", false: sessions.CodeRequired} {
 		s := sessions.New(sessions.Config{Public: public, PublicOpen: open})
 		got, err := s.Servers(nil)
 		if codeOf(err) != want || open && got != public {
