@@ -21,23 +21,25 @@ var arrows = map[string][]string{
 	"internal/eventlog":              {"internal/live"},
 	"internal/presence":              {"internal/live"},
 	"internal/eventlog/eventlogtest": {"internal/eventlog", "internal/live"},
-	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live"},
+	"internal/eventlog/redislog":     {"internal/eventlog", "internal/live", "internal/redisclient"},
 	"internal/eventlog/sqlitelog":    {"internal/eventlog", "internal/live"},
 
 	"internal/learners":                {"internal/live", "lessons"},
 	"internal/learners/learnerstest":   {"internal/learners", "lessons"},
-	"internal/learners/redislearners":  {"internal/learners"},
+	"internal/learners/redislearners":  {"internal/learners", "internal/redisclient"},
 	"internal/learners/sqlitelearners": {"internal/learners"},
+
+	"internal/redisclient": {"bridges"},
 
 	"internal/rooms": {"internal/eventlog", "internal/live", "internal/presence"},
 
 	"internal/presence/presencetest":  {"internal/live", "internal/presence"},
-	"internal/presence/redispresence": {"internal/live", "internal/presence"},
+	"internal/presence/redispresence": {"internal/live", "internal/presence", "internal/redisclient"},
 
 	"bridges":             {"internal/live"},
 	"bridges/bridgetest":  {"bridges", "internal/live"},
 	"bridges/mqttbridge":  {"bridges", "internal/live"},
-	"bridges/redisbridge": {"bridges", "internal/live"},
+	"bridges/redisbridge": {"bridges", "internal/live", "internal/redisclient"},
 
 	"graph":           {"bridges", "graph/...", "internal/eventlog", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},
 	"graph/model":     {"bridges", "internal/live", "internal/presence", "internal/rooms", "internal/wire", "labs", "labs/...", "lessons"},

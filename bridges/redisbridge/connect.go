@@ -2,80 +2,18 @@ package redisbridge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
-
-	"github.com/sluice-gateway/sluice/bridges"
 )
 
 const (
-	dialTimeout      = 2 * time.Second
 	handshakeTimeout = 3 * time.Second // for each answer while a connection is made
-	writeTimeout     = 3 * time.Second
-	publishers       = 16 // connections for publishing and reading streams, made when needed
+	publishers       = 16              // connections for publishing and reading streams, made when needed
 )
-
-// errURL never quotes the URL, nor the parser's error, which does: there may
-// be a password in it.
-var errURL = errors.New("redisbridge: the URL is not one of a Redis server; accepted are " +
-	"redis://[user:password@]host[:port], rediss://… (TLS) and unix:///path/to/socket")
-
-func parseURL(url string) (*redis.Options, error) {
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, errURL
-	}
-	if opts.Network == "unix" && !strings.HasPrefix(opts.Addr, "/") {
-		return nil, fmt.Errorf("%w: the path of a socket begins with /", errURL)
-	}
-	if opts.Network == "tcp" {
-		if err := bridges.CheckAddress(opts.Addr); err != nil {
-			return nil, fmt.Errorf("%w: %w", errURL, err)
-		}
-	}
-	// RESP2 does all that Pub/Sub needs, on every server. No names, no
-	// library versions, no notifications: an account that may only subscribe
-	// and publish must do.
-	opts.Protocol = 2
-	opts.DisableIdentity = true
-	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opts.DB = 0 // Pub/Sub knows no databases
-	opts.ClientName = ""
-	opts.PipelinePoolSize = -1
-	opts.MinIdleConns = 0
-	opts.DialTimeout = dialTimeout
-	opts.DialerRetries = 1
-	opts.MaxRetries = -1
-	opts.WriteTimeout = writeTimeout
-	opts.ReadTimeout = bridges.PublishTimeout
-	opts.PoolTimeout = bridges.PublishTimeout
-	opts.PoolSize = publishers
-	opts.ContextTimeoutEnabled = true
-	opts.Dialer = dialer(opts.TLSConfig)
-	return opts, nil
-}
-
-// dialer stops when its context ends; that of go-redis does not, with TLS.
-func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: dialTimeout}
-	if config == nil {
-		return plain.DialContext
-	}
-	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
-}
-
-// silenceDriver keeps go-redis from writing to standard error. All that it
-// would say there, it also returns.
-func silenceDriver() { redis.SetLogger(&logging.VoidLogger{}) }
 
 // dial makes the connection that carries the subscriptions, up to the answer
 // to the log-in.

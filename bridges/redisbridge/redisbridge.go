@@ -33,6 +33,7 @@ package redisbridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -42,12 +43,14 @@ import (
 
 	"github.com/sluice-gateway/sluice/bridges"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/redisclient"
 )
 
 // Config is what a Bridge needs. Zero fields take the defaults in brackets.
 type Config struct {
-	// URL of the server: redis://user:password@host:port, rediss:// for TLS,
-	// unix:///path/to/socket [redis://localhost:6379].
+	// URL of the server: redis://user:password@host:port/database, rediss:// for
+	// TLS, unix:///path/to/socket [redis://localhost:6379]. Streams are in the
+	// database; channels know none.
 	URL    string
 	Logger *slog.Logger        // [discards]
 	Limits bridges.TopicLimits // [bridges.DefaultTopicLimits]
@@ -135,11 +138,10 @@ var (
 // does not wait for the server: that may come later, and go and come back.
 func New(cfg Config) (*Bridge, error) {
 	cfg = cfg.withDefaults()
-	opts, err := parseURL(cfg.URL)
+	opts, err := redisclient.Options(cfg.URL, bridges.PublishTimeout, publishers)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("redisbridge: %w", err)
 	}
-	silenceDriver()
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &Bridge{
 		cfg:    cfg,

@@ -165,6 +165,22 @@ func TestStreamEntriesAreAsRedisHasThem(t *testing.T) {
 	})
 }
 
+func TestStreamsAreInTheDatabaseOfTheURL(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	b := connected(t, redisbridge.Config{URL: server.URL() + "/3"})
+	r := readStream(t, b, "s", nil)
+	conn := connect(t, server.Addr()).Conn()
+	for _, database := range []int{0, 3} {
+		for _, command := range [][]any{{"SELECT", database}, {"XADD", "s", "*", "n", fmt.Sprint("in ", database)}} {
+			if err := conn.Do(t.Context(), command...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.want("in 3")
+}
+
 func TestStreamCursorIsTheConfigured(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)

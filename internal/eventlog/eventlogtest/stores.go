@@ -18,7 +18,7 @@ import (
 // What a Store does by itself.
 
 func (s *suite) order(t *testing.T) {
-	// Within one millisecond, so that two topics have entries at one position.
+	// Time stands, so that two topics have entries at one position.
 	store := s.store(t, Options{Now: newClock().Now})
 	all := appendMany(t, store, "a", 1, 5)
 	others := appendMany(t, store, "b", 1, 3)

@@ -19,11 +19,9 @@ package redislog
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,11 +29,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/sluice-gateway/sluice/internal/eventlog"
 	"github.com/sluice-gateway/sluice/internal/live"
+	"github.com/sluice-gateway/sluice/internal/redisclient"
 )
 
 const (
@@ -48,7 +45,6 @@ const (
 	// as much the server's clock may be put back without harm.
 	rememberEmpty = time.Hour
 
-	dialWithin = 2 * time.Second
 	callWithin = 2500 * time.Millisecond
 	poolSize   = 64
 	idleConns  = 8 // what is kept of it after a rush
@@ -96,47 +92,18 @@ type Store struct {
 
 var _ eventlog.Store = (*Store)(nil)
 
-// errURL never quotes the URL, nor the parser's error, which does: there may be
-// a password in it.
-var errURL = errors.New("redislog: the URL is not one of a Redis server; accepted are " +
-	"redis://[user:password@]host[:port][/database], rediss://… (TLS) and unix:///path/to/socket")
-
 // Open opens the event log of a Redis server, and reports a URL that is not one.
 // It does not wait for the server.
 func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
-	opts, err := redis.ParseURL(cfg.URL)
+	opts, err := redisclient.Options(cfg.URL, callWithin, poolSize)
 	if err != nil {
-		return nil, errURL
+		return nil, fmt.Errorf("redislog: %w", err)
 	}
-	redis.SetLogger(&logging.VoidLogger{}) // all that it would say, it also returns
-	opts.Protocol = 2
-	opts.DisableIdentity = true
-	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opts.ClientName = ""
-	opts.MinIdleConns = 0
-	opts.DialerRetries = 1
-	opts.MaxRetries = -1
-	opts.DialTimeout = dialWithin
-	opts.ReadTimeout = callWithin
-	opts.WriteTimeout = callWithin
-	opts.PoolTimeout = callWithin
-	opts.PoolSize = poolSize
 	opts.MaxIdleConns = idleConns
-	opts.ContextTimeoutEnabled = true
-	opts.Dialer = dialer(opts.TLSConfig)
 	s := &Store{cfg: cfg, client: redis.NewClient(opts), holder: rand.Text()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
-}
-
-// dialer stops when its context ends; that of go-redis does not, with TLS.
-func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: dialWithin}
-	if config == nil {
-		return plain.DialContext
-	}
-	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
 }
 
 // call asks the server. It fails at once while the server is known to be away.

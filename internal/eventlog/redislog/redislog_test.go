@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,18 +62,6 @@ func TestStore(t *testing.T) {
 
 func BenchmarkStore(b *testing.B) {
 	eventlogtest.Bench(b, places(testenv.Redis(b, "--databases", "1000", "--appendonly", "yes", "--appendfsync", "always")))
-}
-
-func TestURLsAreNotQuoted(t *testing.T) {
-	for _, url := range []string{"", "http://user:secret@host", "redis://user:secret@host:port", "secret"} {
-		s, err := Open(Config{URL: url})
-		if err == nil {
-			s.Close()
-			t.Errorf("%q is accepted", url)
-		} else if strings.Contains(err.Error(), "secret") {
-			t.Errorf("the error quotes the URL: %v", err)
-		}
-	}
 }
 
 // What a topic needs goes when its newest event is too old.

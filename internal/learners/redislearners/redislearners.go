@@ -11,22 +11,19 @@ package redislearners
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"net"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/sluice-gateway/sluice/internal/learners"
+	"github.com/sluice-gateway/sluice/internal/redisclient"
 )
 
 const (
 	prefix = "sluice:learner:"
 
-	dialWithin = 2 * time.Second
 	callWithin = 2500 * time.Millisecond
 	poolSize   = 16
 	idleConns  = 2 // what is kept of it after a rush
@@ -37,44 +34,15 @@ type Store struct{ client *redis.Client }
 
 var _ learners.Store = (*Store)(nil)
 
-// errURL never quotes the URL, nor the parser's error, which does: there may be
-// a password in it.
-var errURL = errors.New("redislearners: the URL is not one of a Redis server; accepted are " +
-	"redis://[user:password@]host[:port][/database], rediss://… (TLS) and unix:///path/to/socket")
-
 // Open makes a store in the Redis server of a URL, and reports one that is none.
 // It does not wait for the server.
 func Open(url string) (*Store, error) {
-	opts, err := redis.ParseURL(url)
+	opts, err := redisclient.Options(url, callWithin, poolSize)
 	if err != nil {
-		return nil, errURL
+		return nil, fmt.Errorf("redislearners: %w", err)
 	}
-	redis.SetLogger(&logging.VoidLogger{}) // all that it would say, it also returns
-	opts.Protocol = 2
-	opts.DisableIdentity = true
-	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opts.ClientName = ""
-	opts.MinIdleConns = 0
-	opts.DialerRetries = 1
-	opts.MaxRetries = -1
-	opts.DialTimeout = dialWithin
-	opts.ReadTimeout = callWithin
-	opts.WriteTimeout = callWithin
-	opts.PoolTimeout = callWithin
-	opts.PoolSize = poolSize
 	opts.MaxIdleConns = idleConns
-	opts.ContextTimeoutEnabled = true
-	opts.Dialer = dialer(opts.TLSConfig)
 	return &Store{redis.NewClient(opts)}, nil
-}
-
-// dialer stops when its context ends; that of go-redis does not, with TLS.
-func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: dialWithin}
-	if config == nil {
-		return plain.DialContext
-	}
-	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
 }
 
 // Load implements learners.Store.

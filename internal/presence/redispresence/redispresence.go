@@ -40,21 +40,19 @@ package redispresence
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/sluice-gateway/sluice/internal/live"
 	"github.com/sluice-gateway/sluice/internal/presence"
+	"github.com/sluice-gateway/sluice/internal/redisclient"
 )
 
 const (
-	dialTimeout    = 2 * time.Second
 	commandTimeout = 2 * time.Second
 	listWithin     = 3 * time.Second
 
@@ -111,10 +109,6 @@ type elsewhere struct {
 
 var _ presence.Directory = (*Directory)(nil)
 
-// errURL never quotes the URL: there may be a password in it.
-var errURL = errors.New("redispresence: the URL is not one of a Redis server; accepted are " +
-	"redis://[user:password@]host[:port][/db], rediss://… (TLS) and unix:///path/to/socket")
-
 // New makes a directory and reports a URL that is not one of a Redis server. It
 // does not wait for the server: that may come later, and go and come back.
 func New(cfg Config) (*Directory, error) {
@@ -127,22 +121,12 @@ func New(cfg Config) (*Directory, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 10 * time.Minute
 	}
-	opts, err := redis.ParseURL(cfg.URL)
+	// One connection for commands; the subscription has one of its own. An error
+	// ends the instance.
+	opts, err := redisclient.Options(cfg.URL, commandTimeout, 1)
 	if err != nil {
-		return nil, errURL
+		return nil, fmt.Errorf("redispresence: %w", err)
 	}
-	opts.Protocol = 2
-	opts.DisableIdentity = true
-	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opts.DialTimeout = dialTimeout
-	opts.DialerRetries = 1
-	opts.MaxRetries = -1 // an error ends the instance
-	opts.ReadTimeout = commandTimeout
-	opts.WriteTimeout = commandTimeout
-	opts.ContextTimeoutEnabled = true
-	opts.PoolSize = 1                      // for commands; the subscription has a connection of its own
-	redis.SetLogger(&logging.VoidLogger{}) // all that it would say there, it also returns
-
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Directory{
 		client:    redis.NewClient(opts),

@@ -101,15 +101,6 @@ func connect(t testing.TB, server *testenv.Server) *redis.Client {
 	return client
 }
 
-func TestURLsAreRefusedWithoutQuotingThem(t *testing.T) {
-	for _, url := range []string{"redis://user:geheim@host:port", "http://user:geheim@host", "geheim"} {
-		_, err := redispresence.New(redispresence.Config{URL: url})
-		if err == nil || strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%q: %v", url, err)
-		}
-	}
-}
-
 // A gateway that hangs is taken for dead and comes back when it does; one that
 // is killed is gone for good. Either way it takes at most 10 s.
 func TestMembersOfADeadGatewayAreGone(t *testing.T) {
