@@ -171,8 +171,8 @@ var coursePorts = []coursePort{
 	{"chaos", "9997", "chaos"},
 }
 
-// openCourse opens the course's ports beside the main one, by name. One that is
-// taken is noted and skipped.
+// openCourse opens the course's ports beside the main one, by name. One that
+// cannot be opened is noted and skipped.
 func openCourse(ctx context.Context, cfg config, opened *addresses, closing *stack) map[string]net.Listener {
 	course := make(map[string]net.Listener)
 	if !cfg.coursePorts() {
@@ -186,7 +186,7 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 		addr := net.JoinHostPort(host, port.port)
 		ln, err := listen(ctx, "--no-course-ports", addr, closing)
 		if err != nil {
-			opened.skipped = append(opened.skipped, port.String())
+			opened.skipped = append(opened.skipped, port.String()+" "+whyNot(err))
 			continue
 		}
 		course[port.name] = ln
@@ -194,6 +194,18 @@ func openCourse(ctx context.Context, cfg config, opened *addresses, closing *sta
 		opened.urls[port.name] = "ws://" + ln.Addr().String()
 	}
 	return course
+}
+
+// whyNot says in a word or two why a port could not be opened.
+func whyNot(err error) string {
+	var reason syscall.Errno
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "(in use)"
+	case errors.As(err, &reason):
+		return "(" + reason.Error() + ")"
+	}
+	return "(" + err.Error() + ")"
 }
 
 // drain lets clients go, and waits for every goroutine of serve. The listeners
@@ -357,7 +369,7 @@ func isTerminal(w io.Writer) bool {
 // addresses are what was really opened.
 type addresses struct {
 	main            string
-	course, skipped []string          // of the course's ports, those that are open and those that are taken
+	course, skipped []string          // of the course's ports, those that are open and those that are not
 	urls            map[string]string // of the course's servers
 }
 
@@ -398,7 +410,7 @@ func greet(w io.Writer, cfg config, opened addresses, b *brokerSet, kept *shared
 	line("Redis", brokerLine(b.redisAddr, "redis://", cfg.RedisURL))
 	line("Events", "kept "+kept.where)
 	if len(opened.skipped) > 0 {
-		line("Note", "course ports taken by other programs, so not opened: "+strings.Join(opened.skipped, ", "))
+		line("Note", "course ports that could not be opened: "+strings.Join(opened.skipped, ", "))
 	}
 	if cfg.demo() {
 		fmt.Fprintf(&s, "\nTry:\n")
