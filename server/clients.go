@@ -106,11 +106,11 @@ func ofLab(ctx context.Context) (string, context.Context) {
 
 // address is the peer's, or behind trusted proxies the last one in
 // X-Forwarded-For that is not a trusted proxy's: what stands before it, the
-// client may have written itself.
+// client may have written itself. Of IPv6 it is the network, see network.
 func (c *clients) address(r *http.Request) netip.Addr {
 	peer := parseAddress(r.RemoteAddr)
 	if !c.trusted(peer) {
-		return peer
+		return network(peer)
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
@@ -122,7 +122,17 @@ func (c *clients) address(r *http.Request) netip.Addr {
 			break
 		}
 	}
-	return peer
+	return network(peer)
+}
+
+// network is what a public IPv6 address is counted by: its first 64 bits, since
+// whoever has one address has all of its network (RFC 6177, section 2). Other
+// addresses stand for themselves.
+func network(addr netip.Addr) netip.Addr {
+	if !addr.Is6() || !addr.IsGlobalUnicast() || addr.IsPrivate() {
+		return addr
+	}
+	return netip.PrefixFrom(addr.WithZone(""), 64).Masked().Addr()
 }
 
 func (c *clients) trusted(addr netip.Addr) bool {

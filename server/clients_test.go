@@ -33,7 +33,10 @@ func TestAddressBehindProxies(t *testing.T) {
 		{"what the client wrote before is ignored", request("10.0.0.1:1", "127.0.0.1, 203.0.113.7"), "203.0.113.7"},
 		{"nonsense stands for the proxy", request("10.0.0.1:1", "unknown"), "10.0.0.1"},
 		{"no header", request("10.0.0.1:1"), "10.0.0.1"},
-		{"IPv6", request("[fd00::1]:1", "2001:db8::7"), "2001:db8::7"},
+		{"IPv6 is counted by its network", request("[fd00::1]:1", "2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::"},
+		{"IPv6 loopback", request("[::1]:1"), "::1"},
+		{"IPv6 on the link", request("[fe80::7%eth0]:1"), "fe80::7%eth0"},
+		{"private IPv6", request("[fc00::7]:1"), "fc00::7"},
 		{"IPv4 in IPv6", request("[::ffff:203.0.113.7]:1"), "203.0.113.7"},
 	}
 	for _, test := range tests {
