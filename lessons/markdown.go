@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	chroma "github.com/alecthomas/chroma/v2/formatters/html"
@@ -31,9 +32,14 @@ import (
 // slug, as are images. Code has the classes of chroma. Diagrams are
 // <pre class="diagram" data-lang="diagram">, escaped and as they were written.
 type Body struct {
-	HTML     string
 	Headings []Heading // in order, of levels 2 and 3
+
+	html func() string
 }
+
+// HTML is the text. It is rendered when it is asked for the first time: to
+// highlight its code takes more time than all else at the start of the gateway.
+func (b Body) HTML() string { return b.html() }
 
 // Heading is a place in a Body.
 type Heading struct {
@@ -81,11 +87,13 @@ func (c *Course) body(files fs.FS, slug, name string) (*page, error) {
 	if err := errors.Join(p.faults...); err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	if err := markdown.Renderer().Render(&out, p.source, root); err != nil {
-		return nil, &Error{File: p.file, Reason: "it cannot be rendered: " + err.Error()}
-	}
-	p.HTML = out.String()
+	p.html = sync.OnceValue(func() string {
+		var out bytes.Buffer
+		if err := markdown.Renderer().Render(&out, p.source, root); err != nil {
+			panic(fmt.Sprintf("lessons: %s cannot be rendered: %v", p.file, err)) // nothing that is written can bring this about
+		}
+		return out.String()
+	})
 	return p, nil
 }
 

@@ -9,13 +9,17 @@ import (
 
 // in is a text in a language; nil: in the request's.
 func (l Locale) in(given *Locale, t lessons.Text) string {
-	if given != nil {
-		l = *given
-	}
-	if l == LocaleJa {
+	if l.or(given) == LocaleJa {
 		return t.JA
 	}
 	return t.EN
+}
+
+func (l Locale) or(given *Locale) Locale {
+	if given != nil {
+		return *given
+	}
+	return l
 }
 
 // LessonPhase is a quarter of the course.
@@ -106,7 +110,10 @@ func (l Lesson) Title(locale *Locale) string { return l.locale.in(locale, l.less
 
 // HTML is the text.
 func (l Lesson) HTML(locale *Locale) string {
-	return l.locale.in(locale, lessons.Text{EN: l.lesson.Body.EN.HTML, JA: l.lesson.Body.JA.HTML})
+	if l.locale.or(locale) == LocaleJa {
+		return l.lesson.Body.JA.HTML()
+	}
+	return l.lesson.Body.EN.HTML()
 }
 
 // Objectives are what the learner can do afterwards.
