@@ -113,6 +113,9 @@ func (r *Resolver) submit(ctx context.Context, in model.SubmitAnswerInput) (mode
 // feedOf names the feed of a session, of a lesson, or of all.
 func (r *Resolver) feedOf(session, slug *string) (lessons.Feed, error) {
 	if session != nil {
+		if slug != nil {
+			return lessons.Feed{}, live.Errorf("ARGUMENT_OUT_OF_RANGE", "Give session or lesson: a session is of one lesson alone.")
+		}
 		return lessons.Feed{Session: sessions.PublicName(*session)}, nil
 	}
 	if slug == nil {

@@ -204,6 +204,20 @@ func TestLabSessionsOverGraphQL(t *testing.T) {
 	}
 }
 
+// Without this a session's subscriber would silently hear of another lesson than
+// the one asked for.
+func TestLessonEventsAreOfASessionOrOfALesson(t *testing.T) {
+	g := start(t)
+	for document, want := range map[string]string{
+		`subscription { lessonEvents(session: "any", lesson: "first") { at } }`: "ARGUMENT_OUT_OF_RANGE",
+		`subscription { lessonEvents(lesson: "nowhere") { at } }`:               "LESSON_UNKNOWN",
+	} {
+		if got := g.listen(t, document).event(); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", document, got, want)
+		}
+	}
+}
+
 func TestEveryDemoSaysWhereItIs(t *testing.T) {
 	g := start(t)
 	type demo struct {

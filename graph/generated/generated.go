@@ -5581,7 +5581,7 @@ extend type Subscription {
   lessonEvents(
     "As ` + "`" + `startLab` + "`" + ` gave it; it may have ended. Null: the public feed."
     session: ID
-    "Of this lesson alone, in public."
+    "Of this lesson alone, in public; not beside ` + "`" + `session` + "`" + `, which is of one."
     lesson: ID
     "Only what came after this event, and nothing of that twice; without it, what comes from now on."
     after: Cursor
