@@ -194,6 +194,7 @@ func page(files fs.FS, name string, status int, data func(*http.Request) any) ht
 type homeData struct {
 	Info
 	Origin               string // of this gateway, as the visitor typed it
+	SocketOrigin         string // the same for WebSockets
 	MQTTHost, MQTTPort   string
 	RedisHost, RedisPort string
 }
@@ -206,6 +207,7 @@ func newHomeData(r *http.Request, info Info) homeData {
 			d.Origin = "https://" + r.Host
 		}
 	}
+	d.SocketOrigin = "ws" + strings.TrimPrefix(d.Origin, "http")
 	d.MQTTHost, d.MQTTPort = splitAddr(info.MQTTAddr, "YOUR_MQTT_HOST", "1883")
 	d.RedisHost, d.RedisPort = splitAddr(info.RedisAddr, "YOUR_REDIS_HOST", "6379")
 	return d

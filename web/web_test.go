@@ -148,6 +148,7 @@ func TestHomeCommands(t *testing.T) {
 		"mosquitto_pub -h 127.0.0.1 -p 40123 ",
 		"redis-cli -h ::1 -p 40124 ",
 		"curl http://example.com/graphql ",
+		"npx wscat -c ws://example.com/echo",
 		"Sluice 1.2.3",
 		`href="graphiql/"`,
 	} {

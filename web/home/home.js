@@ -1,7 +1,5 @@
 // The live panel: one WebSocket to the gateway, spoken by hand.
 // Protocol: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
-"use strict";
-
 const $ = (id) => document.getElementById(id);
 const graphqlURL = new URL("graphql", document.baseURI).href;
 const socketURL = graphqlURL.replace(/^http/, "ws");
