@@ -1,5 +1,7 @@
 // What ticks the steps of the lesson bridges-to-graphql, and what nearly does.
 
+import { connected, say, subscribe, until } from "./harness/graphql.mjs";
+
 const topic = (lab, rest = "door") => `lab/${lab.name}/${rest}`;
 const channel = (lab, rest = "door") => `lab:${lab.name}:${rest}`;
 
@@ -13,36 +15,16 @@ const publishRedis = (name) =>
   `mutation { publishRedis(input: { channel: "${name}", payload: "open" }) { receivers } }`;
 const publishAny = `mutation ($input: PublishMQTTInput!) { publishMQTT(input: $input) { acknowledgedAt } }`;
 
-// join opens a socket whose connection_init has been acknowledged.
-async function join(lab) {
-  const ws = await lab.open("/graphql", "graphql-transport-ws");
-  ws.send(JSON.stringify({ type: "connection_init" }));
-  await hear(lab, ws, ({ type }) => type === "connection_ack");
-  return ws;
-}
-
-// hear returns the first message that is wanted; others before it are passed over.
-async function hear(lab, ws, wanted) {
-  for (;;) {
-    const message = JSON.parse((await lab.next(ws)).text);
-    if (message.type === "ping") ws.send(JSON.stringify({ type: "pong" }));
-    if (wanted(message)) return message;
-  }
-}
-
-const ask = (ws, id, query, variables) =>
-  ws.send(JSON.stringify({ id, type: "subscribe", payload: { query, variables } }));
-
 // answered runs a mutation or a query and returns its data.
 async function answered(lab, ws, id, query, variables) {
-  ask(ws, id, query, variables);
-  const { payload } = await hear(lab, ws, (message) => message.id === id && message.type === "next");
-  await hear(lab, ws, (message) => message.id === id && message.type === "complete");
+  say(ws, subscribe(id, query, variables));
+  const { payload } = await until(lab, ws, "next", id);
+  await until(lab, ws, "complete", id);
   return payload.data;
 }
 
-const comes = (lab, ws, id = "1") => hear(lab, ws, (message) => message.id === id && message.type === "next");
-const refused = (lab, ws, id = "1") => hear(lab, ws, (message) => message.id === id && message.type === "error");
+const comes = (lab, ws, id = "1") => until(lab, ws, "next", id);
+const refused = (lab, ws, id = "1") => until(lab, ws, "error", id);
 
 // established waits until the gateway holds the subscription of a socket that
 // speaks in order: a query behind it is answered, and the broker has had time.
@@ -53,8 +35,8 @@ async function established(lab, ws) {
 
 // watch opens a socket that is subscribed.
 async function watch(lab, query) {
-  const ws = await join(lab);
-  ask(ws, "1", query);
+  const ws = await connected(lab);
+  say(ws, subscribe("1", query));
   await established(lab, ws);
   return ws;
 }
@@ -97,7 +79,7 @@ async function publishQoS(lab, qos) {
 // missThree subscribes, goes away for three messages and comes back.
 async function missThree(lab) {
   const leaving = await watch(lab, redisMessages(channel(lab)));
-  const staying = await join(lab);
+  const staying = await connected(lab);
   leaving.close(1000);
   await lab.closed(leaving);
   for (const id of ["1", "2", "3"]) await answered(lab, staying, id, publishRedis(channel(lab)));
@@ -119,17 +101,17 @@ async function halfWay(lab, qos, times = 1) {
 // share subscribes twice to one topic and returns by how many upstreams the
 // gateway has more.
 async function share(lab) {
-  const ws = await join(lab);
+  const ws = await connected(lab);
   const name = topic(lab, `shared/${Date.now()}`);
   const upstreams = async (id) =>
     (await answered(lab, ws, id, "{ gatewayStats { upstreams } }")).gatewayStats.upstreams;
   const before = await upstreams("before");
-  for (const id of ["1", "2"]) ask(ws, id, mqttMessages(name));
+  for (const id of ["1", "2"]) say(ws, subscribe(id, mqttMessages(name)));
   await established(lab, ws);
   const after = await upstreams("after");
-  ask(ws, "3", publishMQTT(name));
+  say(ws, subscribe("3", publishMQTT(name)));
   const open = new Set(["1", "2", "3"]); // the answer to the mutation, too: behind the learner's it would be a near miss
-  while (open.size > 0) open.delete((await hear(lab, ws, ({ type }) => type === "next")).id);
+  while (open.size > 0) open.delete((await until(lab, ws, "next")).id);
   return after - before;
 }
 
@@ -140,7 +122,7 @@ export const runs = [
     ticks: ["S1"],
     async play(lab) {
       const ws = await watch(lab, mqttMessages(topic(lab)));
-      ask(ws, "2", publishMQTT(topic(lab)));
+      say(ws, subscribe("2", publishMQTT(topic(lab))));
       await comes(lab, ws);
     },
   },
@@ -152,8 +134,8 @@ export const runs = [
       ja: "フレーム4は、TOPIC_FORBIDDENの`error`です。このトピックやチャンネルは、あなたには開いていません。MQTTのトピックは`lab/<name>/`、Redisのチャンネルは`lab:<name>:`で始まります。`<name>`は略さずに書き、接続先はセッションのURLにします。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", mqttMessages("lab/other/door"));
+      const ws = await connected(lab);
+      say(ws, subscribe("1", mqttMessages("lab/other/door")));
       await refused(lab, ws);
     },
   },
@@ -165,8 +147,8 @@ export const runs = [
       ja: "フレーム4はメッセージですが、どのトピックのものかが入っていません。`topic`も選んでください。あとで使う`qos`も選んでおくとよいでしょう。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", mqttMessages(topic(lab), { select: "payload" }));
+      const ws = await connected(lab);
+      say(ws, subscribe("1", mqttMessages(topic(lab), { select: "payload" })));
       await lab.sleep(500); // no query meanwhile: its frames would be counted
       await publishQoS(lab, 1);
       await comes(lab, ws);
@@ -180,8 +162,8 @@ export const runs = [
       ja: "フレーム4は`demo/door`のメッセージで、これはみんなのものです。必要なのは、`lab/<name>/`で始まる、自分のセッションのトピックです。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", mqttMessages("demo/door"));
+      const ws = await connected(lab);
+      say(ws, subscribe("1", mqttMessages("demo/door")));
       await lab.sleep(500);
       await lab.gql(publishMQTT("demo/door"));
       await comes(lab, ws);
@@ -192,7 +174,7 @@ export const runs = [
     ticks: ["S2"],
     async play(lab) {
       const ws = await watch(lab, redisMessages(channel(lab)));
-      ask(ws, "2", publishRedis(channel(lab)));
+      say(ws, subscribe("2", publishRedis(channel(lab))));
       await comes(lab, ws);
     },
   },
@@ -204,8 +186,8 @@ export const runs = [
       ja: "フレーム4は、TOPIC_FORBIDDENの`error`です。セッションのRedisチャンネルは、`lab:<name>:…`とコロンで書きます。スラッシュはMQTTのトピックです。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", redisMessages(topic(lab)));
+      const ws = await connected(lab);
+      say(ws, subscribe("1", redisMessages(topic(lab))));
       await refused(lab, ws);
     },
   },
@@ -217,8 +199,8 @@ export const runs = [
       ja: "フレーム3は、パターンによる購読です。必要なのは、チャンネルを名前で指定する`redisMessages`です。RedisでもPSUBSCRIBEとSUBSCRIBEは別のコマンドです。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", `subscription { redisPatternMessages(pattern: "${channel(lab, "*")}") { channel payload } }`);
+      const ws = await connected(lab);
+      say(ws, subscribe("1", `subscription { redisPatternMessages(pattern: "${channel(lab, "*")}") { channel payload } }`));
     },
   },
   {
@@ -229,8 +211,8 @@ export const runs = [
       ja: "フレーム4はメッセージですが、どのチャンネルのものかが入っていません。`channel`も選んでください。",
     },
     async play(lab) {
-      const ws = await join(lab);
-      ask(ws, "1", redisMessages(channel(lab), "payload"));
+      const ws = await connected(lab);
+      say(ws, subscribe("1", redisMessages(channel(lab), "payload")));
       await lab.sleep(500);
       await post(lab, publishRedis(channel(lab)));
       await comes(lab, ws);
@@ -244,7 +226,7 @@ export const runs = [
       ja: "フレーム4は、mutationへの応答です。メッセージそのものは、購読のidが付いた`next`で届きます。先に購読しておいてください。",
     },
     async play(lab) {
-      await answered(lab, await join(lab), "1", publishRedis(channel(lab)));
+      await answered(lab, await connected(lab), "1", publishRedis(channel(lab)));
     },
   },
   {
@@ -302,7 +284,7 @@ export const runs = [
     },
     async play(lab) {
       await watch(lab, redisMessages(channel(lab)));
-      const other = await join(lab);
+      const other = await connected(lab);
       for (const id of ["1", "2", "3"]) await answered(lab, other, id, publishRedis(channel(lab)));
       await lab.answer("S3", "value", 0);
     },
@@ -319,7 +301,7 @@ export const runs = [
     ticks: ["S1", "S4"],
     async play(lab) {
       const ws = await watch(lab, mqttMessages(topic(lab), { qos: "AT_LEAST_ONCE" }));
-      ask(ws, "2", publishMQTT(topic(lab), "EXACTLY_ONCE"));
+      say(ws, subscribe("2", publishMQTT(topic(lab), "EXACTLY_ONCE")));
       const { payload } = await comes(lab, ws);
       await lab.answer("S4", "value", payload.data.mqttMessages.qos);
     },
@@ -329,7 +311,7 @@ export const runs = [
     ticks: ["S1", "S4"],
     async play(lab) {
       const ws = await watch(lab, mqttMessages(topic(lab), { qos: "AT_LEAST_ONCE" }));
-      ask(ws, "2", publishAny, { input: { topic: topic(lab), payload: "open", qos: "EXACTLY_ONCE" } });
+      say(ws, subscribe("2", publishAny, { input: { topic: topic(lab), payload: "open", qos: "EXACTLY_ONCE" } }));
       const { payload } = await comes(lab, ws);
       await lab.answer("S4", "value", payload.data.mqttMessages.qos);
     },

@@ -1,30 +1,8 @@
 // What ticks the steps of the lesson graphql-legacy-and-errors, and what nearly does.
 
-const NEW = "graphql-transport-ws";
-const OLD = "graphql-ws";
-const TIME = "subscription { timeUpdates }";
+import { connected, init, NEW, OLD, say, subscribe, TIME, until } from "./harness/graphql.mjs";
 
-const init = { type: "connection_init" };
-const subscribe = (id, query = TIME) => ({ id, type: "subscribe", payload: { query } });
 const start = (id, query = TIME) => ({ id, type: "start", payload: { query } });
-
-const say = (ws, message) => ws.send(JSON.stringify(message));
-
-/** Waits for a message of a type, and of an id if one is given. */
-async function until(lab, ws, type, id) {
-  for (;;) {
-    const message = JSON.parse((await lab.next(ws)).text);
-    if (message.type === type && (id === undefined || message.id === id)) return message;
-  }
-}
-
-/** A socket with a connection in it. */
-async function connected(lab, token = NEW) {
-  const ws = await lab.open("/graphql", [token]);
-  say(ws, init);
-  await until(lab, ws, "connection_ack");
-  return ws;
-}
 
 /** Every step: a run that ticks it, and runs that nearly do. */
 export const runs = [

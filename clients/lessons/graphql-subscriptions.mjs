@@ -1,29 +1,8 @@
 // What ticks the steps of the lesson graphql-subscriptions, and what nearly does.
 
-const TIME = "subscription { timeUpdates }";
+import { connected, init, say, subscribe, until } from "./harness/graphql.mjs";
 
-const init = { type: "connection_init" };
-const subscribe = (id, query = TIME) => ({ id, type: "subscribe", payload: { query } });
 const complete = (id) => ({ id, type: "complete" });
-
-const say = (ws, message) => ws.send(JSON.stringify(message));
-const hear = async (lab, ws) => JSON.parse((await lab.next(ws)).text);
-
-/** Waits for a message of a type, and of an id if one is given. */
-async function until(lab, ws, type, id) {
-  for (;;) {
-    const message = await hear(lab, ws);
-    if (message.type === type && (id === undefined || message.id === id)) return message;
-  }
-}
-
-/** A socket with a connection in it. */
-async function connected(lab, token = "graphql-transport-ws") {
-  const ws = await lab.open("/graphql", [token]);
-  say(ws, init);
-  await until(lab, ws, "connection_ack");
-  return ws;
-}
 
 /** Every step: a run that ticks it, and runs that nearly do. */
 export const runs = [
