@@ -12,6 +12,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // stream is who sends and who listens to one stream.
@@ -44,7 +46,7 @@ func (s *stream) settle(t *testing.T) {
 	halt(t, s.senders)
 	for _, c := range s.clients {
 		for _, from := range s.senders {
-			eventually(t, 20*time.Second, fmt.Sprintf("the last message of %s, %d, has come", from.name, from.last), func() string {
+			testenv.Eventually(t, 20*time.Second, fmt.Sprintf("the last message of %s, %d, has come", from.name, from.last), func() string {
 				if from.last < 0 || !c.has(from.name, from.last) {
 					return fmt.Sprintf("%s has %d messages; %q", c.protocol, c.count(), c.wrong)
 				}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // resumesWithin is what is promised from the moment at which a broker accepts
@@ -76,7 +78,7 @@ func areRefused(t *testing.T, codes map[*sender]string) {
 		before[s], _ = s.refused(code)
 	}
 	for s, code := range codes {
-		eventually(t, 10*time.Second, s.name+" is refused with "+code, func() string {
+		testenv.Eventually(t, 10*time.Second, s.name+" is refused with "+code, func() string {
 			if n, _ := s.refused(code); n == before[s] {
 				s.mu.Lock()
 				defer s.mu.Unlock()
@@ -92,7 +94,7 @@ func resumed(t *testing.T, clients []*client, back time.Time) {
 	t.Helper()
 	var slowest time.Duration
 	for _, c := range clients {
-		eventually(t, 3*resumesWithin, "delivery resumes in "+c.query, func() string {
+		testenv.Eventually(t, 3*resumesWithin, "delivery resumes in "+c.query, func() string {
 			if c.since(back) < 0 {
 				return "nothing has come"
 			}
@@ -209,7 +211,7 @@ func TestStartOrderDoesNotMatter(t *testing.T) {
 	}
 	all := everything(t, b, g.Addr())
 	for _, c := range clientsOf(all) {
-		eventually(t, 5*time.Second, "the gateway takes sockets", func() string {
+		testenv.Eventually(t, 5*time.Second, "the gateway takes sockets", func() string {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.sockets == 0 {
@@ -224,7 +226,7 @@ func TestStartOrderDoesNotMatter(t *testing.T) {
 	b.mosquitto.Start(t)
 	back := time.Now()
 	resumed(t, clientsOf(all), back)
-	eventually(t, time.Until(back.Add(resumesWithin)), "the gateway is ready", g.readiness)
+	testenv.Eventually(t, time.Until(back.Add(resumesWithin)), "the gateway is ready", g.readiness)
 	flow(t, clientsOf(all), 40)
 	for _, s := range all {
 		s.kept = false

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // The ways to subscribe.
@@ -311,7 +313,7 @@ func (c *client) since(moment time.Time) time.Duration {
 func allOpen(t *testing.T, clients []*client) {
 	t.Helper()
 	for _, c := range clients {
-		eventually(t, 20*time.Second, "the stream of "+c.query+" is open", func() string {
+		testenv.Eventually(t, 20*time.Second, "the stream of "+c.query+" is open", func() string {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.open == 0 {
@@ -330,7 +332,7 @@ func flow(t *testing.T, clients []*client, messages int) {
 		want[i] = c.count() + messages
 	}
 	for i, c := range clients {
-		eventually(t, 30*time.Second, "messages flow in "+c.query, func() string {
+		testenv.Eventually(t, 30*time.Second, "messages flow in "+c.query, func() string {
 			if n := c.count(); n < want[i] {
 				return fmt.Sprintf("%s has %d, is to have %d", c.protocol, n, want[i])
 			}

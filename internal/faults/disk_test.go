@@ -85,7 +85,7 @@ func fillDisk(t *testing.T, g *gateway, shrink, makeRoom func()) *stream {
 	perSecond(t, 50, s.senders...)
 	flow(t, s.clients, 20)
 	areRefused(t, codes)
-	eventually(t, 5*time.Second, "the room has what was acknowledged, and nothing that was refused", func() string {
+	testenv.Eventually(t, 5*time.Second, "the room has what was acknowledged, and nothing that was refused", func() string {
 		kept, acked := readBack(t, room, g.Addr()), 0 // reading goes on
 		for _, from := range s.senders {
 			for _, n := range from.acknowledged() {

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,36 +26,16 @@ func TestMain(m *testing.M) {
 	if !enabled {
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "faults")
-	if err == nil {
-		program = filepath.Join(dir, "sluice")
-		err = build(program)
-	}
+	built, remove, err := testenv.BuildGateway(os.Getenv("FAULTS_RACE") != "")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
-	for _, variable := range os.Environ() { // gateways inherit the others
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SLUICE_") {
-			_ = os.Unsetenv(name)
-		}
-	}
+	program = built
 	code := m.Run()
 	printTable(os.Stdout)
-	_ = os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
-}
-
-func build(to string) error {
-	args := []string{"build", "-o", to}
-	if os.Getenv("FAULTS_RACE") != "" {
-		args = append(args, "-race")
-	}
-	cmd := exec.Command("go", append(args, "github.com/sluice-gateway/sluice/cmd/sluice")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
-	}
-	return nil
 }
 
 // gateway is one that a test kills and starts again on the same port.
@@ -112,24 +90,6 @@ func needed(t *testing.T) {
 	t.Helper()
 	if !enabled {
 		t.Skip("fault tests of the gateway run by make test-faults")
-	}
-}
-
-// eventually polls until it is as wanted; state says what is still wrong.
-func eventually(t testing.TB, within time.Duration, what string, state func() string) {
-	t.Helper()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.Now().Add(within)
-	for {
-		wrong := state()
-		if wrong == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not after %v: %s. Instead: %s", within, what, wrong)
-		}
-		<-poll.C
 	}
 }
 
@@ -203,5 +163,5 @@ func (g *gateway) readiness() string {
 
 func (g *gateway) ready(t *testing.T) {
 	t.Helper()
-	eventually(t, 15*time.Second, "the gateway is ready", g.readiness)
+	testenv.Eventually(t, 15*time.Second, "the gateway is ready", g.readiness)
 }

@@ -201,7 +201,7 @@ func numbered(name string, events []event) *sender {
 // wantPresent waits until exactly these names are in a room, each once.
 func wantPresent(t *testing.T, within time.Duration, g *gateway, room string, want []string) {
 	t.Helper()
-	eventually(t, within, "all are present once, at "+g.Addr(), func() string {
+	testenv.Eventually(t, within, "all are present once, at "+g.Addr(), func() string {
 		var answer struct{ Presence []struct{ Name string } }
 		if err := ask(context.Background(), fresh, g.Addr(), `query($room: ID!) { presence(room: $room) { name } }`, map[string]any{"room": room}, &answer); err != nil {
 			return err.Error()

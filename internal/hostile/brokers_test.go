@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // redisFields and mqttFields ask for everything that a payload can go through.
@@ -44,7 +46,7 @@ func TestPayloadsThatAreHostileArriveAsWellFormedEvents(t *testing.T) {
 	s := openSocket(t, g)
 	s.subscribe("redis", `subscription { redisPatternMessages(pattern: "demo:*") `+redisFields+` }`)
 	s.subscribe("mqtt", `subscription { mqttMessages(topic: "demo/#", qos: AT_LEAST_ONCE) `+mqttFields+` }`)
-	eventually(t, 5*time.Second, "both are subscribed", func() string {
+	testenv.Eventually(t, 5*time.Second, "both are subscribed", func() string {
 		if f := g.figures(t); f.upstreams != 4 {
 			return fmt.Sprint(f.upstreams, " upstreams")
 		}
@@ -103,7 +105,7 @@ func TestTopicsThatAreOddAreServedOrRefusedAlone(t *testing.T) {
 	g := start(t, "operations-burst=10000")
 	s := openSocket(t, g)
 	s.subscribe("all", `subscription { redisPatternMessages(pattern: "demo:*") `+redisFields+` }`)
-	eventually(t, 5*time.Second, "the pattern is subscribed", func() string {
+	testenv.Eventually(t, 5*time.Second, "the pattern is subscribed", func() string {
 		if f := g.figures(t); f.upstreams != 3 {
 			return fmt.Sprint(f.upstreams, " upstreams")
 		}
@@ -152,7 +154,7 @@ func TestPublishesOfTenMegabytesCostOthersNothing(t *testing.T) {
 		s.subscribe(fmt.Sprint("redis", i), `subscription { redisMessages(channel: "demo:large") `+redisFields+` }`)
 		s.subscribe(fmt.Sprint("mqtt", i), `subscription { mqttMessages(topic: "demo/large", qos: EXACTLY_ONCE) `+mqttFields+` }`)
 	}
-	eventually(t, 5*time.Second, "all have subscribed", func() string {
+	testenv.Eventually(t, 5*time.Second, "all have subscribed", func() string {
 		if f := g.figures(t); f.operations != 3+2*subscribers || f.upstreams != 4 {
 			return fmt.Sprintf("%+v", f)
 		}
@@ -185,7 +187,7 @@ func busy(t *testing.T, g *gateway) {
 	counter := openSocket(t, g)
 	counter.subscribe("1", `subscription { redisMessages(channel: "demo:busy") { payload } }`)
 	operations := g.figures(t).operations
-	eventually(t, 5*time.Second, "the channel is subscribed", func() string {
+	testenv.Eventually(t, 5*time.Second, "the channel is subscribed", func() string {
 		if f := g.figures(t); f.channels != 2 || f.operations < operations {
 			return fmt.Sprintf("%+v", f)
 		}
@@ -237,7 +239,7 @@ func TestSocketsThatNeverReadAreClosedWhileATopicIsBusy(t *testing.T) {
 		t.Cleanup(func() { s.Close() })
 	}
 	busy(t, g)
-	eventually(t, 10*time.Second, "the slow consumers are gone", func() string {
+	testenv.Eventually(t, 10*time.Second, "the slow consumers are gone", func() string {
 		if f := g.figures(t); f.connections > g.before.connections+1 { // and the counter
 			return fmt.Sprintf("%d connections", f.connections)
 		}
@@ -259,7 +261,7 @@ func TestStreamsThatNeverReadAreEndedWhileATopicIsBusy(t *testing.T) {
 		}
 	}
 	busy(t, g)
-	eventually(t, 10*time.Second, "the streams are gone", func() string {
+	testenv.Eventually(t, 10*time.Second, "the streams are gone", func() string {
 		if f := g.figures(t); f.operations > g.before.operations+1 || f.goroutines > g.before.goroutines+spareGoroutine+2 {
 			return fmt.Sprintf("%+v", f)
 		}

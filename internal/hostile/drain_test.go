@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // signal sends the gateway a signal and says when.
@@ -107,7 +109,7 @@ func fill(t *testing.T, g *gateway, channel string, sockets []*socket, messages,
 	for _, s := range append(slices.Clone(sockets), witness) {
 		s.subscribe("1", document)
 	}
-	eventually(t, 20*time.Second, "all have subscribed", func() string {
+	testenv.Eventually(t, 20*time.Second, "all have subscribed", func() string {
 		if n := operations(t, g); n != before+len(sockets)+1 {
 			return fmt.Sprintf("%d operations", n)
 		}
@@ -121,7 +123,7 @@ func fill(t *testing.T, g *gateway, channel string, sockets []*socket, messages,
 	}
 	witness.send(text(`{"id":"1","type":"complete"}`))
 	witness.Close()
-	eventually(t, 10*time.Second, "the witness has gone", func() string {
+	testenv.Eventually(t, 10*time.Second, "the witness has gone", func() string {
 		if n := operations(t, g); n != before+len(sockets) {
 			return fmt.Sprintf("%d operations", n)
 		}
@@ -174,7 +176,7 @@ func TestDrainClosesEverySocketBehindItsFrames(t *testing.T) {
 		text, _ := io.ReadAll(response.Body)
 		query <- response.Status + " " + string(text)
 	}()
-	eventually(t, 5*time.Second, "the request has come in", func() string {
+	testenv.Eventually(t, 5*time.Second, "the request has come in", func() string {
 		if !strings.Contains(string(g.debugPage(t, "/debug/pprof/goroutine?debug=2")), "graph.(*queryResolver).Slow") {
 			return "it is not under way"
 		}
@@ -329,7 +331,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			stuck.init()
 			fill(t, g, "demo:much", []*socket{stuck}, 80, 100_000)
 			g.signal(t, first)
-			eventually(t, 5*time.Second, "the gateway drains", func() string {
+			testenv.Eventually(t, 5*time.Second, "the gateway drains", func() string {
 				if !strings.Contains(g.log.text(), `"msg":"draining"`) {
 					return "the log does not say so"
 				}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // What may be left of an attack.
@@ -111,7 +113,7 @@ func (g *gateway) settles(t testing.TB) (now figures) {
 			t.Logf("what the goroutines do:\n%.6000s", g.debugPage(t, "/debug/pprof/goroutine?debug=1"))
 		}
 	}()
-	eventually(t, settleWithin(), "everything is back where it was", func() string {
+	testenv.Eventually(t, settleWithin(), "everything is back where it was", func() string {
 		now = g.figures(t)
 		return now.above(g.before)
 	})

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,33 +38,18 @@ func TestMain(m *testing.M) {
 	if !enabled {
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "hostile")
-	if err == nil {
-		program = filepath.Join(dir, "sluice")
-		err = build(program)
-	}
+	built, remove, err := testenv.BuildGateway(withRace)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hostile:", err)
 		os.Exit(1)
 	}
+	program = built
 	code := m.Run()
 	if testing.Verbose() {
 		printFigures(os.Stdout)
 	}
-	_ = os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
-}
-
-func build(to string) error {
-	args := []string{"build", "-o", to}
-	if withRace {
-		args = append(args, "-race")
-	}
-	cmd := exec.Command("go", append(args, "github.com/sluice-gateway/sluice/cmd/sluice")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
-	}
-	return nil
 }
 
 // secret stands in whatever hostile clients and publishers send. It must never
@@ -136,7 +120,7 @@ func noteInputs() {
 	for _, name := range []string{"REQUIRE_BROKERS", "SLUICE_HOSTILE", "HOSTILE_RACE"} {
 		os.Getenv(name)
 	}
-	for _, dir := range []string{"bridges", "cmd", "graph", "internal", "server", "web/home", "web/dist"} {
+	for _, dir := range []string{"bridges", "cmd", "graph", "internal", "labs", "lessons", "server", "web/home", "web/dist"} {
 		_ = filepath.WalkDir(filepath.Join("../..", dir), func(string, fs.DirEntry, error) error { return nil })
 	}
 }
@@ -162,7 +146,6 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 		runtime.LockOSThread() // Pdeathsig looks at the thread that starts the process
 		defer runtime.UnlockOSThread()
 		cmd := exec.CommandContext(ctx, program, args...)
-		cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "SLUICE_") })
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 20 * time.Second // then it is killed
 		cmd.Stdout, cmd.Stderr = io.Discard, &g.log
@@ -180,7 +163,7 @@ func (g *gateway) run(t *testing.T, limits []string, redisURL, mqttURL string) {
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 15*time.Second, "the gateway is ready", func() string {
+	testenv.Eventually(t, 15*time.Second, "the gateway is ready", func() string {
 		if g.addr == "" {
 			b, err := os.ReadFile(addrFile)
 			if err != nil {
@@ -221,24 +204,6 @@ func (g *gateway) judge(t *testing.T, began int) {
 	<-g.ended
 	if g.status != nil && !errors.Is(g.status, context.Canceled) {
 		t.Errorf("the gateway was told to stop and ended with: %v", g.status)
-	}
-}
-
-// eventually polls until it is as wanted; state says what is still wrong.
-func eventually(t testing.TB, within time.Duration, what string, state func() string) {
-	t.Helper()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.Now().Add(within)
-	for {
-		wrong := state()
-		if wrong == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not after %v: %s. Instead: %s", within, what, wrong)
-		}
-		<-poll.C
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 // probe is a well-behaved client. It holds a clock and a topic of each broker
@@ -46,7 +48,7 @@ func startProbe(t *testing.T, g *gateway) *probe {
 	p.socket.subscribe("mqtt", `subscription { mqttMessages(topic: "demo/probe", qos: AT_LEAST_ONCE) { payload } }`)
 	_ = p.socket.SetDeadline(time.Time{})
 	p.read.Go(p.listen)
-	eventually(t, 10*time.Second, "the well-behaved client has its three subscriptions", func() string {
+	testenv.Eventually(t, 10*time.Second, "the well-behaved client has its three subscriptions", func() string {
 		if f := g.figures(t); f.operations != 3 || f.upstreams != 2 || f.channels != 1 {
 			return fmt.Sprintf("%+v", f)
 		}

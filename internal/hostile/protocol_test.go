@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/internal/testenv"
 )
 
 func TestTenThousandSubscribesOnOneSocketAreLimited(t *testing.T) {
@@ -83,7 +85,7 @@ func TestAHundredThousandSubscriptionsThatComeAndGoLeaveNothing(t *testing.T) {
 			}))
 		}
 	}
-	eventually(t, 60*time.Second, "every operation has ended", func() string {
+	testenv.Eventually(t, 60*time.Second, "every operation has ended", func() string {
 		if f := g.figures(t); f.operations > 3 {
 			return fmt.Sprintf("%d operations", f.operations)
 		}
@@ -208,7 +210,7 @@ func TestTwoThousandSocketsThatAreResetAtOnceLeaveNothing(t *testing.T) {
 		s.subscribe("3", fmt.Sprintf(`subscription { redisMessages(channel: "demo:reset:%d") { payload } }`, i%50))
 		lines = append(lines, s.line)
 	}
-	eventually(t, 30*time.Second, "all have subscribed", func() string {
+	testenv.Eventually(t, 30*time.Second, "all have subscribed", func() string {
 		if f := g.figures(t); f.operations != 6003 || f.upstreams != 102 || f.channels != 51 {
 			return fmt.Sprintf("%+v", f)
 		}
