@@ -62,13 +62,18 @@ func TestLabsTopicsAreTheirOwn(t *testing.T) {
 			first.subscribe("1", document)
 			until(t, test.broker, test.topic)
 			refused()
-			second.send(`{"id":"1","type":"subscribe","payload":{"query":` + strconv.Quote(document) + `,"extensions":{"sluice":{"ready":true}}}}`)
+			withReady := `{"query":` + strconv.Quote(document) + `,"extensions":{"sluice":{"ready":true}}}`
+			second.send(`{"id":"1","type":"subscribe","payload":` + withReady + `}`)
 			second.read()
-			stream := a.listenByPOST(t, document)
-			for got := ""; !strings.Contains(got, "own"); got = stream.next() { // its subscription may come later than a message
-				if answer := a.query(t, publish, nil); !strings.Contains(answer, "acknowledgedAt") {
-					t.Fatalf("the session's own client could not publish: %s", answer)
-				}
+			stream := listen(t, http.DefaultClient, http.MethodPost, a.url+"/graphql", withReady)
+			if got := stream.event(); !strings.Contains(got, `"ready":true`) {
+				t.Fatalf("the stream began with %s", got)
+			}
+			if answer := a.query(t, publish, nil); !strings.Contains(answer, "acknowledgedAt") {
+				t.Fatalf("the session's own client could not publish: %s", answer)
+			}
+			if got := stream.event(); !strings.Contains(got, `"payload":"own"`) {
+				t.Errorf("the session's own client got %s by server-sent events", got)
 			}
 			for _, s := range []*socket{first, second} {
 				if got := s.read(); !strings.Contains(got, `"payload":"own"`) {
