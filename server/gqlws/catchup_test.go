@@ -416,7 +416,7 @@ func TestSlowResumerEndsCleanly(t *testing.T) {
 
 func TestGapAndDroppedResultsAreOneNotice(t *testing.T) {
 	r := result{body: []byte(`{"data":{}`), more: &more{others: []byte(`"a":1`), gap: &live.Gap{Reason: live.GapOutage, Missed: 2}}}
-	got := string(append(r.body, r.missing(3).tail(false)...))
+	got := string(r.missing(3).appendTail(r.body, false))
 	if want := `{"data":{},"extensions":{"a":1,"sluice":{"gap":{"reason":"OUTAGE","missed":5}}}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -64,16 +64,13 @@ func (m *more) cursor() string {
 	return m.kept.Cursor(m.pos)
 }
 
-// tail closes the result, without the braces of the message around it.
-func (r result) tail(withCursor bool) []byte {
+// appendTail closes the result, without the braces of the message around it.
+func (r result) appendTail(b []byte, withCursor bool) []byte {
 	if r.more == nil || !withCursor && r.more.others == nil && r.more.gap == nil && r.more.missed == 0 && !r.more.ready {
-		return resultTail
+		return append(b, '}')
 	}
-	return r.more.append(nil, withCursor)
+	return r.more.append(b, withCursor)
 }
-
-// resultTail closes a result without extensions.
-var resultTail = []byte("}")
 
 // append appends the member "extensions" and closes the result.
 func (m *more) append(b []byte, withCursor bool) []byte {
@@ -88,7 +85,7 @@ func (m *more) append(b []byte, withCursor bool) []byte {
 			b = append(b, ',')
 		}
 		b = append(b, `"sluice":`...)
-		b = append(b, marshal(ours)...)
+		b = ours.append(b)
 	}
 	return append(b, "}}"...)
 }
@@ -98,6 +95,28 @@ type sluiceNotes struct {
 	Ready  bool       `json:"ready,omitempty"`
 	Cursor string     `json:"cursor,omitempty"`
 	Gap    *gapNotice `json:"gap,omitempty"`
+}
+
+// append appends the notes as JSON. Most are a cursor alone, which needs no
+// escapes: those are written without encoding/json.
+func (n sluiceNotes) append(b []byte) []byte {
+	if n != (sluiceNotes{Cursor: n.Cursor}) || !isPlain(n.Cursor) {
+		return append(b, marshal(n)...)
+	}
+	b = append(b, `{"cursor":"`...)
+	b = append(b, n.Cursor...)
+	return append(b, `"}`...)
+}
+
+// isPlain reports whether a text is the same within a JSON string.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 // gapNotice is extensions.sluice.gap: what is missing before this event.
@@ -151,7 +170,7 @@ func EncodeResponse(response *graphql.Response, limit int) []byte {
 		return encodeErrors(response)
 	}
 	r := encodeResult(response, limit)
-	return append(r.body, r.tail(false)...)
+	return r.appendTail(r.body, false)
 }
 
 func encodeErrors(response *graphql.Response) []byte {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -64,22 +63,30 @@ func (o *operation) frame(r result) frame {
 
 // append appends that message as a WebSocket frame.
 func (o *operation) append(b []byte, r result) []byte {
-	tail := o.tail(r)
+	var space [tailSpace]byte
+	tail := o.appendTail(space[:0], r)
 	b = appendFrameHeader(b, websocket.TextMessage, len(o.head)+len(r.body)+len(tail))
 	b = append(b, o.head...)
 	b = append(b, r.body...)
 	return append(b, tail...)
 }
 
-// tail closes a result and the message.
+// tailSpace is enough for a tail with a cursor.
+const tailSpace = 128
+
+// appendTail closes a result and the message.
+func (o *operation) appendTail(b []byte, r result) []byte {
+	return append(r.appendTail(b, o.asked.Cursor), '}')
+}
+
+// tail is that by itself, shared where there are no extensions.
 func (o *operation) tail(r result) []byte {
 	if r.more == nil {
 		return messageTail
 	}
-	return append(slices.Clip(r.tail(o.asked.Cursor)), '}')
+	return o.appendTail(make([]byte, 0, tailSpace), r)
 }
 
-// messageTail closes a result without extensions, and the message.
 var messageTail = []byte("}}")
 
 // enter asks Config.Join about a subscription. leave may be nil.

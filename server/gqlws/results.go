@@ -171,12 +171,11 @@ func (r *Results) next(results []result) {
 }
 
 func (r *Results) deliver(one result, cursor string) {
-	tail := one.tail(r.asked.Cursor)
-	size := len(one.body) + len(tail)
+	encoded := one.appendTail(slices.Clip(one.body), r.asked.Cursor) // a copy: others may have the body, too
 	r.mu.Lock()
-	full := r.bytes > 0 && r.bytes+size > r.t.cfg.QueueBytes && !r.paced.Load()
+	full := r.bytes > 0 && r.bytes+len(encoded) > r.t.cfg.QueueBytes && !r.paced.Load()
 	if !full && !r.ended {
-		r.queue(Result{JSON: append(slices.Clip(one.body), tail...), Cursor: cursor}) // a copy: others may have the body, too
+		r.queue(Result{JSON: encoded, Cursor: cursor})
 	}
 	r.mu.Unlock()
 	r.tell()

@@ -233,7 +233,7 @@ func (s *Store) prepare() error {
 	// anew at each read (https://www.sqlite.org/c3ref/prepare.html), which took four
 	// times as long as the read.
 	s.page = statement(`
-		SELECT coalesce(t.trimmed_hi, l.forgotten_hi), coalesce(t.trimmed_lo, l.forgotten_lo), e.hi, e.lo, e.id, e.data
+		SELECT coalesce(t.trimmed_hi, l.forgotten_hi), coalesce(t.trimmed_lo, l.forgotten_lo), coalesce(e.hi, -1), coalesce(e.lo, 0), e.id, e.data
 		FROM log l LEFT JOIN topics t ON t.name = ? LEFT JOIN entries e ON e.topic = t.topic AND (e.hi, e.lo) > (? + 0, ? + 0)
 		WHERE l.one = 1 ORDER BY e.hi, e.lo LIMIT ? + 0`)
 	s.before = statement(`
@@ -317,21 +317,21 @@ func (s *Store) Read(ctx context.Context, topic string, after live.Position, lim
 	}
 	defer rows.Close()
 	var entries []*eventlog.Entry
-	var trimmed live.Position
+	var trimmedHi, trimmedLo, hi, lo int64
+	var id sql.RawBytes
+	var data []byte // Scan makes a new one for each row
 	for rows.Next() {
-		var hi, lo sql.Null[uint64]
-		var id, data []byte
-		if err := rows.Scan(&trimmed.Hi, &trimmed.Lo, &hi, &lo, &id, &data); err != nil {
+		if err := rows.Scan(&trimmedHi, &trimmedLo, &hi, &lo, &id, &data); err != nil {
 			return nil, eventlog.Unavailable(err)
 		}
-		if hi.Valid {
-			entries = append(entries, entry(hi.V, lo.V, id, data))
+		if hi != nowhere {
+			entries = append(entries, entry(hi, lo, id, data))
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, eventlog.Unavailable(err)
 	}
-	if after.Compare(trimmed) < 0 {
+	if trimmed := position(trimmedHi, trimmedLo); after.Compare(trimmed) < 0 {
 		return nil, &live.Trimmed{Through: trimmed}
 	}
 	if oldest := s.oldest(); len(entries) > 0 && entries[0].Pos.Hi < oldest {
@@ -345,8 +345,15 @@ const maxNumber = 1<<63 - 1
 
 func number(n uint64) int64 { return int64(min(n, maxNumber)) }
 
-func entry(hi, lo uint64, id, data []byte) *eventlog.Entry {
-	p := live.Position{Hi: hi, Lo: lo}
+// nowhere stands for the hi of an entry that is not there.
+const nowhere = -1
+
+// position is made of what SQLite has. database/sql gives an int64 as it is, but
+// prints and parses each uint64.
+func position(hi, lo int64) live.Position { return live.Position{Hi: uint64(hi), Lo: uint64(lo)} }
+
+func entry(hi, lo int64, id, data []byte) *eventlog.Entry {
+	p := position(hi, lo)
 	return &eventlog.Entry{ID: string(id), Time: eventlog.TimeOf(p), Data: data, Pos: p}
 }
 
@@ -364,9 +371,10 @@ func (s *Store) Before(ctx context.Context, topic string, before live.Position, 
 	}
 	defer rows.Close()
 	var entries []*eventlog.Entry
+	var hi, lo int64
+	var id sql.RawBytes
+	var data []byte
 	for rows.Next() {
-		var hi, lo uint64
-		var id, data []byte
 		if err := rows.Scan(&hi, &lo, &id, &data); err != nil {
 			return nil, eventlog.Unavailable(err)
 		}

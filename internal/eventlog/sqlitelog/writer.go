@@ -276,7 +276,7 @@ func (w *writer) append(p *pending) error {
 		return err
 	}
 	if added == 0 {
-		var hi, lo uint64
+		var hi, lo int64
 		var data []byte
 		err := w.find.QueryRow(t.key, id).Scan(&hi, &lo, &data)
 		p.entry = entry(hi, lo, []byte(p.draft.ID), data)
