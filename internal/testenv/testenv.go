@@ -12,13 +12,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -63,20 +63,26 @@ func lookup(tb testing.TB, name string) string {
 
 // FreePort returns a loopback port that was free a moment ago. It is below the
 // range from which systems take the ports of outgoing connections, so that
-// none of those can sit on it while a broker is restarted.
+// none of those can sit on it while a broker is restarted. Tests of one package
+// draw from a block of their own, one after the other, so that they take no port
+// of a broker that another test has stopped for a while.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	for range 100 {
-		port := 20_000 + rand.IntN(10_000)
+	const first, blocks, size = 20_000, 50, 200
+	block := first + os.Getpid()%blocks*size
+	for range size {
+		port := block + int(drawn.Add(1))%size
 		ln, err := net.Listen("tcp", loopback(port))
 		if err == nil {
 			ln.Close()
 			return port
 		}
 	}
-	tb.Fatal("no free port on loopback after 100 tries between 20000 and 29999")
+	tb.Fatalf("no free port on loopback between %d and %d", block, block+size-1)
 	return 0
 }
+
+var drawn atomic.Uint32 // ports, free or not
 
 // Logger returns a logger that writes to the test's log. Goroutines that
 // outlive the test may go on using it; what they say then is dropped.
