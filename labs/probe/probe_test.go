@@ -152,8 +152,14 @@ func TestEveryFaultIsFound(t *testing.T) {
 	var mu sync.Mutex
 	each := func(t *testing.T, fault, want string) {
 		s := startCrooked(t, fault)
-		report := probe(t, Config{URL: s.url("ws", "/"), StatusURL: s.url("http", "/status"), TooLarge: large})
-		got := ids(report, Failed)
+		var report *Report
+		var got []string
+		// On a busy machine an answer may come later than the probe waits for it,
+		// and is no fault of the server then: but not three times.
+		for tries := 0; tries == 0 || strings.Join(got, " ") != want && tries < 3; tries++ {
+			report = probe(t, Config{URL: s.url("ws", "/"), StatusURL: s.url("http", "/status"), TooLarge: large})
+			got = ids(report, Failed)
+		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("it fails %v, want %s", got, want)
 		}
@@ -167,7 +173,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 		}
 	}
 	var running sync.WaitGroup
-	places := make(chan struct{}, 16) // they wait more than they work
+	places := make(chan struct{}, 8) // they wait more than they work
 	for fault, want := range tests {
 		places <- struct{}{}
 		running.Go(func() {
