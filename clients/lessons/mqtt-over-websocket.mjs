@@ -323,8 +323,8 @@ export const runs = [
     name: "s7-with-frames",
     misses: {
       step: "S7",
-      en: "At QoS 0 you counted 5500 bytes. Count MQTT bytes, without the headers of the WebSocket frames: the `size` of one message in `wireEvents`, times 100. The topic is `lab/<name>/load`.",
-      ja: "QoS 0を5500 バイトと数えています。数えるのはMQTTのバイトで、WebSocketのフレームのヘッダーは入れません。`wireEvents`にある1件の`size`を100倍してください。トピックは`lab/<name>/load`です。",
+      en: "At QoS 0 you counted 5500 bytes. Count MQTT bytes, without the headers of the WebSocket frames: in `wireEvents` the `size` of one PUBLISH, or the sum if your client spreads it over several WebSocket messages, times 100. The topic is `lab/<name>/load`.",
+      ja: "QoS 0を5500 バイトと数えています。数えるのはMQTTのバイトで、WebSocketのフレームのヘッダーは入れません。`wireEvents`でPUBLISH1つの`size`を見て、100倍してください。クライアントが1つのパケットをいくつかのWebSocketメッセージに分けていれば、合計します。トピックは`lab/<name>/load`です。",
     },
     async play(lab) {
       await threeHundred(lab);
