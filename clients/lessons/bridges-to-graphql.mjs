@@ -223,7 +223,7 @@ export const runs = [
     misses: {
       step: "S2",
       en: "Frame 4 answers your mutation. The message itself comes as a `next` with the id of the subscription, which has to be there first.",
-      ja: "フレーム4は、mutationへの応答です。メッセージそのものは、購読のidが付いた`next`で届きます。先に購読しておいてください。",
+      ja: "フレーム4は、ミューテーションへの応答です。メッセージそのものは、購読のidが付いた`next`で届きます。先に購読しておいてください。",
     },
     async play(lab) {
       await answered(lab, await connected(lab), "1", publishRedis(channel(lab)));
