@@ -223,7 +223,7 @@ export const runs = [
     misses: {
       step: "S2",
       en: "Frame 4 answers your mutation. The message itself comes as a `next` with the id of the subscription, which has to be there first.",
-      ja: "フレーム4は、mutationへの応答です。メッセージそのものは、購読のidが付いた`next`で届きます。先に購読しておいてください。",
+      ja: "フレーム4は、ミューテーションへの応答です。メッセージそのものは、購読のidが付いた`next`で届きます。先に購読しておいてください。",
     },
     async play(lab) {
       await answered(lab, await connected(lab), "1", publishRedis(channel(lab)));
@@ -343,8 +343,8 @@ export const runs = [
     name: "s4-asked-none",
     misses: {
       step: "S4",
-      en: "Frame 8 says AT_MOST_ONCE. Either the subscription names no `qos`, for which this is the default, or the message was published at QoS 0.",
-      ja: "フレーム8は、AT_MOST_ONCEを伝えています。購読に`qos`の指定がないか(これが既定値です)、QoS 0で発行したかのどちらかです。",
+      en: "Frame 8 says AT_MOST_ONCE. Either the subscription asked for no more, as one without `qos` does, or the message was published at QoS 0.",
+      ja: "フレーム8は、AT_MOST_ONCEを伝えています。購読がそれより上を求めていないか(`qos`を書かなければそうなります)、QoS 0で発行したかのどちらかです。",
     },
     async play(lab) {
       await halfWay(lab, "AT_MOST_ONCE", 2);

@@ -79,7 +79,7 @@ export const runs = [
     misses: {
       step: "S1",
       en: 'The handshake offered no subprotocol and was answered 400. Wanted: `mqtt`. It is the second argument of `new WebSocket(url, "mqtt")`; MQTT libraries offer it by themselves.',
-      ja: 'サブプロトコルを申し出ないハンドシェイクだったので、応答は400でした。必要なのは`mqtt`です。`new WebSocket(url, "mqtt")`の2番目の引数に書きます。MQTTのライブラリなら、自動で申し出ます。',
+      ja: 'ハンドシェイクでサブプロトコルを提案しなかったので、応答は400でした。必要なのは`mqtt`です。`new WebSocket(url, "mqtt")`の2番目の引数に書きます。MQTTのライブラリなら、自動で提案します。',
     },
     async play(lab) {
       await lab.open("/mqtt").catch(() => {}); // refused, as it should be
@@ -90,7 +90,7 @@ export const runs = [
     misses: {
       step: "S1",
       en: "The handshake offered `mqttv3.1` and was answered 400. Wanted among the subprotocols: `mqtt`. `mqttv3.1` is the name from before the standard.",
-      ja: "ハンドシェイクは`mqttv3.1`を申し出て、応答は400でした。サブプロトコルに`mqtt`が必要です。`mqttv3.1`は、標準になる前の名前です。",
+      ja: "ハンドシェイクで`mqttv3.1`を提案したので、応答は400でした。サブプロトコルに`mqtt`が必要です。`mqttv3.1`は、標準になる前の名前です。",
     },
     async play(lab) {
       await lab.open("/mqtt", "mqttv3.1").catch(() => {}); // refused, as it should be
@@ -312,7 +312,7 @@ export const runs = [
     misses: {
       step: "S7",
       en: "At QoS 1 you counted 100 packets. Count both directions: each message, and what the broker answers to it.",
-      ja: "QoS 1を100 個と数えています。両方向を数えてください。メッセージと、それに対するブローカーの応答です。",
+      ja: "QoS 1を100個と数えています。両方向を数えてください。メッセージと、それに対するブローカーの応答です。",
     },
     async play(lab) {
       await threeHundred(lab);
@@ -323,8 +323,8 @@ export const runs = [
     name: "s7-with-frames",
     misses: {
       step: "S7",
-      en: "At QoS 0 you counted 5500 bytes. Count MQTT bytes, without the headers of the WebSocket frames: the `size` of one message in `wireEvents`, times 100. The topic is `lab/<name>/load`.",
-      ja: "QoS 0を5500 バイトと数えています。数えるのはMQTTのバイトで、WebSocketのフレームのヘッダーは入れません。`wireEvents`にある1件の`size`を100倍してください。トピックは`lab/<name>/load`です。",
+      en: "At QoS 0 you counted 5500 bytes. Count MQTT bytes, without the headers of the WebSocket frames: in `wireEvents` the `size` of one PUBLISH, or the sum if your client spreads it over several WebSocket messages, times 100. The topic is `lab/<name>/load`.",
+      ja: "QoS 0を5500 バイトと数えています。数えるのはMQTTのバイトで、WebSocketのフレームのヘッダーは入れません。`wireEvents`でPUBLISH1つの`size`を見て、100倍してください。クライアントが1つのパケットをいくつかのWebSocketメッセージに分けていれば、合計します。トピックは`lab/<name>/load`です。",
     },
     async play(lab) {
       await threeHundred(lab);
@@ -337,7 +337,7 @@ export const runs = [
     misses: {
       step: "S7",
       en: "Frame 3 has a payload of 12 bytes. Wanted: 10 bytes, such as `0123456789`, so that everybody counts the same.",
-      ja: "フレーム3のペイロードは12 バイトです。だれが数えても同じになるように、`0123456789`のような10 バイトにしてください。",
+      ja: "フレーム3のペイロードは12 バイトです。誰が数えても同じになるように、`0123456789`のような10 バイトにしてください。",
     },
     async play(lab) {
       const ws = await join(lab);
