@@ -336,7 +336,7 @@ func TestServerThatHangs(t *testing.T) {
 	_, err := b.Publish(t.Context(), bridges.Publication{Topic: "a"})
 	took := time.Since(began)
 	wantCode(t, err, bridges.CodeUpstreamUnavailable)
-	if limit := bridges.PublishTimeout + 300*time.Millisecond; took > limit {
+	if limit := bridges.PublishTimeout + time.Second; took > limit {
 		t.Errorf("Publish failed after %v, want at most %v", took, limit)
 	}
 	waitForState(t, b, bridges.Connecting, 5*time.Second) // one PING and 3 s

@@ -340,7 +340,7 @@ func TestAHangingRedis(t *testing.T) {
 	if err := a.SetTyping("room", "a2", true); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(begin); took > 500*time.Millisecond {
+	if took := time.Since(begin); took > time.Second { // a command may take twice as long
 		t.Errorf("a member waited %v", took)
 	}
 	begin = time.Now()
