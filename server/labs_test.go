@@ -161,7 +161,7 @@ func TestLabSessionsOverGraphQL(t *testing.T) {
 		t.Errorf("an unmasked frame: %s", got)
 	}
 	if got := g.query(t, `mutation($i: SendRawRequestInput!) { sendRawRequest(input: $i) { status answer { text } } }`, map[string]any{
-		"i": map[string]any{"session": one.ID, "head": "GET /echo HTTP/1.1\nHost: x\nUpgrade: websocket", "waitMs": 100},
+		"i": map[string]any{"session": one.ID, "head": "GET /echo HTTP/1.1\nHost: x\nUpgrade: websocket\nConnection: close", "waitMs": 10_000},
 	}); !strings.Contains(got, `"status":400`) || !strings.Contains(got, "Connection: Upgrade") {
 		t.Errorf("a request that lacks something: %s", got)
 	}

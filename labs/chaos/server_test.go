@@ -430,7 +430,7 @@ func TestEachFaultOnRealSockets(t *testing.T) {
 		"partition": {
 			func(*Faults) {},
 			func(t *testing.T, s *Server, address string, conn *websocket.Conn) {
-				if _, err := s.StartPartition(300 * time.Millisecond); err != nil {
+				if _, err := s.StartPartition(time.Second); err != nil {
 					t.Fatal(err)
 				}
 				say(t, conn, "lost")
@@ -460,7 +460,7 @@ func TestEachFaultOnRealSockets(t *testing.T) {
 			},
 		},
 		"half-open": {
-			func(f *Faults) { f.HalfOpen = HalfOpen{Rate: 1, MinMs: 100, MaxMs: 100} },
+			func(f *Faults) { f.HalfOpen = HalfOpen{Rate: 1, MinMs: 500, MaxMs: 500} },
 			func(t *testing.T, s *Server, _ string, conn *websocket.Conn) {
 				hello(t, conn, "x")
 				for deadline := time.Now().Add(5 * time.Second); s.Events().Last() == 0; time.Sleep(time.Millisecond) {
@@ -486,7 +486,7 @@ func TestEachFaultOnRealSockets(t *testing.T) {
 
 func TestATapBelowSeesWhatTheFaultsDid(t *testing.T) {
 	s := New(Config{Seed: 1})
-	configure(t, s, calm(func(f *Faults) { f.Duplication.Rate, f.Cut = 1, Cut{Rate: 1, MinMs: 200, MaxMs: 200} }))
+	configure(t, s, calm(func(f *Faults) { f.Duplication.Rate, f.Cut = 1, Cut{Rate: 1, MinMs: 500, MaxMs: 500} }))
 	transcript := wire.NewTranscript(wire.Bounds{})
 	web := httptest.NewServer(transcript.Tap(s))
 	defer web.Close()

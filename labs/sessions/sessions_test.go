@@ -392,6 +392,10 @@ func TestShutdownEndsEverySession(t *testing.T) {
 	}
 }
 
+// answered is a step that sends nothing: a play with steps waits for the answer
+// to its head, however long that takes.
+var answered = []sessions.Step{{}}
+
 func TestPlay(t *testing.T) {
 	masked := func(f wire.Frame) []byte { return f.Mask([4]byte{1, 2, 3, 4}).Append(nil) }
 	tests := map[string]struct {
@@ -411,11 +415,11 @@ func TestPlay(t *testing.T) {
 			Wait:  10 * time.Second,
 		}, 101, true, "\x03\xea"},
 		"another version": {sessions.Play{
-			Head: strings.Replace(sessions.Handshake("/echo", nil, false), "Version: 13", "Version: 8", 1), Wait: 100 * time.Millisecond,
+			Head: strings.Replace(sessions.Handshake("/echo", nil, false), "Version: 13", "Version: 8", 1), Steps: answered, Wait: 100 * time.Millisecond,
 		}, 426, false, "13 is"},
 		"no request": {sessions.Play{Head: "hello", Wait: 10 * time.Second}, 400, true, "Bad Request"},
 		"a subprotocol": {sessions.Play{
-			Head: sessions.Handshake("echo?subprotocol=a,b", []string{"b", "a"}, false), Wait: 10 * time.Millisecond,
+			Head: sessions.Handshake("echo?subprotocol=a,b", []string{"b", "a"}, false), Steps: answered, Wait: 10 * time.Millisecond,
 		}, 101, false, ""},
 	}
 	for name, test := range tests {
@@ -436,7 +440,7 @@ func TestPlayReachesItsOwnSessionAlone(t *testing.T) {
 	g := open(t, sessions.Config{})
 	mine, other := g.start(t), g.start(t)
 	for path, want := range map[string]int{sessions.Path + mine.ID + "/echo": 101, "/echo": 101, sessions.Path + other.ID + "/echo": 404, "/graphql": 404} {
-		played, err := mine.Run(t.Context(), sessions.Play{Head: sessions.Handshake(path, nil, false), Wait: 50 * time.Millisecond})
+		played, err := mine.Run(t.Context(), sessions.Play{Head: sessions.Handshake(path, nil, false), Steps: answered})
 		if err != nil || played.Status != want {
 			t.Errorf("%s: %d, %v, want %d", path, played.Status, err, want)
 		}

@@ -201,7 +201,8 @@ func TestNegotiation(t *testing.T) {
 }
 
 func TestClosesByTheBook(t *testing.T) {
-	g := start(t, Config{InitWait: 50 * time.Millisecond, MessageBytes: 4096})
+	g := start(t, Config{MessageBytes: 4096})
+	hasty := start(t, Config{InitWait: 50 * time.Millisecond})
 	tests := []struct {
 		name string
 		do   func(c *client)
@@ -228,7 +229,11 @@ func TestClosesByTheBook(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := g.dial(t, TransportWS)
+			at := g
+			if test.code == 4408 { // the others must not be in a hurry
+				at = hasty
+			}
+			c := at.dial(t, TransportWS)
 			test.do(c)
 			c.wantClose(test.code, "")
 		})
@@ -530,7 +535,7 @@ func TestLegacyPipelinedAndKeptAlive(t *testing.T) {
 }
 
 func TestPingsBothWays(t *testing.T) {
-	g := start(t, Config{PingEvery: 20 * time.Millisecond, PongWithin: 100 * time.Millisecond})
+	g := start(t, Config{PingEvery: 20 * time.Millisecond, PongWithin: time.Second})
 	c := g.connect(t)
 	pinged, ponged := make(chan string, 100), make(chan string, 100)
 	answer := c.PingHandler()
@@ -549,13 +554,13 @@ func TestPingsBothWays(t *testing.T) {
 	if got := <-ponged; got != "are you there" {
 		t.Errorf("pong carries %q", got)
 	}
-	for range 10 { // longer than a client without pongs would live
+	for range 60 { // longer than a client without pongs would live
 		<-pinged
 	}
 }
 
 func TestClientWithoutPongsIsDropped(t *testing.T) {
-	g := start(t, Config{PingEvery: 20 * time.Millisecond, PongWithin: 20 * time.Millisecond})
+	g := start(t, Config{PingEvery: 20 * time.Millisecond, PongWithin: time.Second}) // to connect takes a while, too
 	c := g.connect(t)
 	c.SetPingHandler(func(string) error { return nil })
 	_, _, err := c.ReadMessage()
