@@ -198,11 +198,14 @@ func TestCompareCountsWhatIsOnTheWire(t *testing.T) {
 	total := func(c course.Count) (n uint64) { return c.BytesIn + c.BytesOut }
 	check := func(t *testing.T, name string, got func() course.Count, requests, events uint64, client *counting) {
 		t.Helper()
-		wire := func() uint64 { return uint64(client.in.Load() + client.out.Load()) }
-		until(t, name+"'s bytes are all there", func() bool { return total(got()) == wire() || got().Requests > requests })
-		c := got()
-		if c.Requests != requests || c.Events < events || c.BytesIn != uint64(client.in.Load()) || c.BytesOut != uint64(client.out.Load()) {
-			t.Errorf("%s: %+v, and on the wire %d in, %d out", name, c, client.in.Load(), client.out.Load())
+		var c course.Count
+		var in, out uint64 // on the wire when c was taken: an event may follow
+		until(t, name+"'s bytes are all there", func() bool {
+			c, in, out = got(), uint64(client.in.Load()), uint64(client.out.Load())
+			return total(c) == in+out || c.Requests > requests
+		})
+		if c.Requests != requests || c.Events < events || c.BytesIn != in || c.BytesOut != out {
+			t.Errorf("%s: %+v, and on the wire %d in, %d out", name, c, in, out)
 		}
 		if c.BytesPerEvent() != float64(total(c))/float64(c.Events) {
 			t.Errorf("%v bytes an event", c.BytesPerEvent())

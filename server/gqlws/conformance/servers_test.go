@@ -25,7 +25,7 @@ const (
 
 	// At a path of its own: a short wait for connection_init.
 	impatient         = "/impatient"
-	impatientInitWait = 200 * time.Millisecond
+	impatientInitWait = 500 * time.Millisecond
 
 	// At another: frequent keep-alives.
 	lively          = "/lively"
