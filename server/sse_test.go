@@ -259,8 +259,8 @@ func TestSlowQueryOverHTTP2(t *testing.T) {
 
 // often keeps streams alive at a pace that outruns the write deadline soon.
 func often(cfg *Config) {
-	cfg.Limits.WebSocket.PingEvery = 10 * time.Millisecond
-	cfg.Limits.WebSocket.WriteDeadline = 100 * time.Millisecond
+	cfg.Limits.WebSocket.PingEvery = 20 * time.Millisecond
+	cfg.Limits.WebSocket.WriteDeadline = 250 * time.Millisecond
 }
 
 func keptAlive(t *testing.T, s *eventSource, g *gateway) {
