@@ -131,9 +131,9 @@ test("nobody there: status 1, and why", { timeout: 30_000 }, async (t) => {
   assert.match(output, /lets nobody in: connect: connection refused/);
 });
 
-describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () => {
+describe("against the gateway", { skip: withoutBrokers, timeout: 180_000 }, () => {
   const env = new Environment({ after });
-  before(() => env.start(), { timeout: 10_000 });
+  before(() => env.start(), { timeout: 20_000 });
   afterEach((t) => env.report(t));
 
   async function ask(query, variables) {
@@ -181,7 +181,7 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () =>
     const spoken = [env.gateway.socket, "--protocol", "graphql-transport-ws", ...brief];
     const listening = start(
       t,
-      ...[...spoken, "--connections", 50, "--hold", "4s"],
+      ...[...spoken, "--connections", 50, "--hold", "8s"],
       ...["--operation", `subscription { messageUpdates(room: "${id}") { id content timestamp } }`],
     );
     await until("it holds", () => listening.output.includes("hold "));
