@@ -158,12 +158,14 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 180_000 }, () =
 
   for (const protocol of ["graphql-transport-ws", "graphql-ws"]) {
     test(`subscriptions over ${protocol}`, { timeout: 30_000 }, async (t) => {
+      // All connections hear the same clock: a tick that is late at an end of the hold
+      // is on its other side for all of them. Of 15, two may be.
       const operation = "subscription { timeUpdates(intervalMs: 200) }";
-      const args = ["--connections", 100, "--operation", operation, "--expect", "5/s", "--hold", "3s", ...brief];
+      const args = ["--connections", 100, "--operation", operation, "--expect", "4.4/s", "--hold", "3s", ...brief];
       const asserted = ["--assert", "no-loss", "--assert", "p99<1s", "--assert", "errors<=0%"];
       const { code, output, result } = await load(t, env.gateway.socket, "--protocol", protocol, ...args, ...asserted);
       assert.equal(code, 0, output);
-      assert.ok(close(result.messages.answeredPerSecond, 500), output);
+      assert.ok(Math.abs(result.messages.answeredPerSecond - 500) < 70, output);
     });
 
     test(`queries over ${protocol}`, { timeout: 30_000 }, async (t) => {
