@@ -26,18 +26,21 @@ async function answered(lab, ws, id, query, variables) {
 const comes = (lab, ws, id = "1") => until(lab, ws, "next", id);
 const refused = (lab, ws, id = "1") => until(lab, ws, "error", id);
 
-// established waits until the gateway holds the subscription of a socket that
-// speaks in order: a query behind it is answered, and the broker has had time.
-async function established(lab, ws) {
-  await answered(lab, ws, "probe", "{ hello }");
-  await lab.sleep(300);
+// established subscribes once for each id, and waits until the gateway says of
+// all of them that from here on no message is missed.
+async function established(lab, ws, query, ...ids) {
+  for (const id of ids) {
+    const message = subscribe(id, query);
+    message.payload.extensions = { sluice: { ready: true } };
+    say(ws, message);
+  }
+  for (const open = new Set(ids); open.size > 0;) open.delete((await until(lab, ws, "next")).id);
 }
 
 // watch opens a socket that is subscribed.
 async function watch(lab, query) {
   const ws = await connected(lab);
-  say(ws, subscribe("1", query));
-  await established(lab, ws);
+  await established(lab, ws, query, "1");
   return ws;
 }
 
@@ -106,8 +109,7 @@ async function share(lab) {
   const upstreams = async (id) =>
     (await answered(lab, ws, id, "{ gatewayStats { upstreams } }")).gatewayStats.upstreams;
   const before = await upstreams("before");
-  for (const id of ["1", "2"]) say(ws, subscribe(id, mqttMessages(name)));
-  await established(lab, ws);
+  await established(lab, ws, mqttMessages(name), "1", "2");
   const after = await upstreams("after");
   say(ws, subscribe("3", publishMQTT(name)));
   const open = new Set(["1", "2", "3"]); // the answer to the mutation, too: behind the learner's it would be a near miss
@@ -143,13 +145,11 @@ export const runs = [
     name: "s1-no-topic",
     misses: {
       step: "S1",
-      en: "Frame 4 is a message, but it does not say of which topic. Select `topic`, too, and `qos` for later.",
-      ja: "フレーム4はメッセージですが、どのトピックのものかが入っていません。`topic`も選んでください。あとで使う`qos`も選んでおくとよいでしょう。",
+      en: "Frame 5 is a message, but it does not say of which topic. Select `topic`, too, and `qos` for later.",
+      ja: "フレーム5はメッセージですが、どのトピックのものかが入っていません。`topic`も選んでください。あとで使う`qos`も選んでおくとよいでしょう。",
     },
     async play(lab) {
-      const ws = await connected(lab);
-      say(ws, subscribe("1", mqttMessages(topic(lab), { select: "payload" })));
-      await lab.sleep(500); // no query meanwhile: its frames would be counted
+      const ws = await watch(lab, mqttMessages(topic(lab), { select: "payload" }));
       await publishQoS(lab, 1);
       await comes(lab, ws);
     },
@@ -158,13 +158,11 @@ export const runs = [
     name: "s1-shared",
     misses: {
       step: "S1",
-      en: "Frame 4 is a message of `demo/door`, which everybody shares. Wanted: one of your own session, whose topics begin with `lab/<name>/`.",
-      ja: "フレーム4は`demo/door`のメッセージで、これはみんなのものです。必要なのは、`lab/<name>/`で始まる、自分のセッションのトピックです。",
+      en: "Frame 5 is a message of `demo/door`, which everybody shares. Wanted: one of your own session, whose topics begin with `lab/<name>/`.",
+      ja: "フレーム5は`demo/door`のメッセージで、これはみんなのものです。必要なのは、`lab/<name>/`で始まる、自分のセッションのトピックです。",
     },
     async play(lab) {
-      const ws = await connected(lab);
-      say(ws, subscribe("1", mqttMessages("demo/door")));
-      await lab.sleep(500);
+      const ws = await watch(lab, mqttMessages("demo/door"));
       await lab.gql(publishMQTT("demo/door"));
       await comes(lab, ws);
     },
@@ -207,13 +205,11 @@ export const runs = [
     name: "s2-no-channel",
     misses: {
       step: "S2",
-      en: "Frame 4 is a message, but it does not say of which channel. Select `channel`, too.",
-      ja: "フレーム4はメッセージですが、どのチャンネルのものかが入っていません。`channel`も選んでください。",
+      en: "Frame 5 is a message, but it does not say of which channel. Select `channel`, too.",
+      ja: "フレーム5はメッセージですが、どのチャンネルのものかが入っていません。`channel`も選んでください。",
     },
     async play(lab) {
-      const ws = await connected(lab);
-      say(ws, subscribe("1", redisMessages(channel(lab), "payload")));
-      await lab.sleep(500);
+      const ws = await watch(lab, redisMessages(channel(lab), "payload"));
       await post(lab, publishRedis(channel(lab)));
       await comes(lab, ws);
     },
@@ -332,8 +328,8 @@ export const runs = [
     name: "s4-asked-2",
     misses: {
       step: "S4",
-      en: "Frame 8 says EXACTLY_ONCE: this subscription had asked for that. Wanted: one with `qos: AT_LEAST_ONCE`.",
-      ja: "フレーム8は、EXACTLY_ONCEを伝えています。この購読がそれを求めたからです。必要なのは、`qos: AT_LEAST_ONCE`の購読です。",
+      en: "Frame 6 says EXACTLY_ONCE: this subscription had asked for that. Wanted: one with `qos: AT_LEAST_ONCE`.",
+      ja: "フレーム6は、EXACTLY_ONCEを伝えています。この購読がそれを求めたからです。必要なのは、`qos: AT_LEAST_ONCE`の購読です。",
     },
     async play(lab) {
       await halfWay(lab, "EXACTLY_ONCE", 2);
@@ -343,8 +339,8 @@ export const runs = [
     name: "s4-asked-none",
     misses: {
       step: "S4",
-      en: "Frame 8 says AT_MOST_ONCE. Either the subscription asked for no more, as one without `qos` does, or the message was published at QoS 0.",
-      ja: "フレーム8は、AT_MOST_ONCEを伝えています。購読がそれより上を求めていないか(`qos`を書かなければそうなります)、QoS 0で発行したかのどちらかです。",
+      en: "Frame 6 says AT_MOST_ONCE. Either the subscription asked for no more, as one without `qos` does, or the message was published at QoS 0.",
+      ja: "フレーム6は、AT_MOST_ONCEを伝えています。購読がそれより上を求めていないか(`qos`を書かなければそうなります)、QoS 0で発行したかのどちらかです。",
     },
     async play(lab) {
       await halfWay(lab, "AT_MOST_ONCE", 2);

@@ -1,5 +1,9 @@
 // What ticks the steps of the lesson browser-api, and what nearly does.
 
+// open is how many connections of the session are open at the gateway.
+const open = async (lab) =>
+  (await lab.gql("query ($id: ID!) { labSession(id: $id) { counts { open } } }", { id: lab.id })).labSession.counts.open;
+
 /** Every step: a run that ticks it, and runs that nearly do. */
 export const runs = [
   {
@@ -152,7 +156,7 @@ export const runs = [
       const first = await lab.open("/echo");
       first.close(1000);
       await lab.closed(first);
-      await lab.sleep(100); // the server is done with it, too
+      while ((await open(lab)) > 0) await lab.sleep(20); // the server is done with it, too
       await lab.open("/echo");
     },
   },

@@ -24,14 +24,14 @@ async function open(t, url, ...more) {
 
 describe("sluice chaos", { timeout: 60_000 }, () => {
   test("a cut is 1006 to ws, and no Close frame", { timeout: 10_000 }, async (t) => {
-    const chaos = await startChaos(t, ...calm, "--cut", "100%", "--cut-after", "300ms", "--seed", "1");
+    const chaos = await startChaos(t, ...calm, "--cut", "100%", "--cut-after", "1s", "--seed", "1");
     const socket = await open(t, chaos.url);
     socket.send("hello");
     await until("the echo is back", () => socket.got.length === 1);
     assert.equal(await within(5_000, "the cut", socket.closed), 1006);
     await until("the cut is told", () => chaos.events().length === 1);
     const { fault, connection, what } = chaos.events()[0];
-    assert.deepEqual({ fault, connection, what }, { fault: "cut", connection: 1, what: "reset after 300ms" });
+    assert.deepEqual({ fault, connection, what }, { fault: "cut", connection: 1, what: "reset after 1s" });
   });
 
   test("corrupted bytes are really changed, those that are told and no others", { timeout: 20_000 }, async (t) => {

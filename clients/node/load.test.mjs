@@ -28,6 +28,9 @@ function start(t, url, ...args) {
 
 const load = (t, ...args) => within(60_000, "the end of the run", start(t, ...args).ended);
 
+// dueOf is when a message was due, in milliseconds; it says so itself.
+const dueOf = (data) => Number(data.subarray(21, 41)) / 1e6;
+
 // echo is a server that counts for itself. Its messages pass through answer.
 async function echo(t, answer = (socket, data, binary) => socket.send(data, { binary })) {
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
@@ -35,13 +38,13 @@ async function echo(t, answer = (socket, data, binary) => socket.send(data, { bi
     for (const socket of server.clients) socket.terminate();
     server.close();
   });
-  const counted = { connections: 0, open: 0, most: 0, bytes: 0, at: [], codes: {} };
+  const counted = { connections: 0, open: 0, most: 0, bytes: 0, due: [], codes: {} };
   server.on("connection", (socket) => {
     counted.connections++;
     counted.most = Math.max(counted.most, ++counted.open);
     socket.on("message", (data, binary) => {
       counted.bytes += data.length;
-      counted.at.push(performance.timeOrigin + performance.now());
+      counted.due.push(dueOf(data));
       answer(socket, data, binary);
     });
     socket.on("close", (code) => {
@@ -67,12 +70,12 @@ for (const loop of ["open", "closed"]) {
     const { messages, connections, plan } = result;
     await until("ws has seen all of them go", () => counted.open === 0);
     const begin = Date.parse(result.startedAt) + 1000 * (plan.rampSeconds + plan.warmUpSeconds);
-    const held = counted.at.filter((at) => at >= begin && at < begin + 1000 * result.heldSeconds).length;
+    const held = counted.due.filter((at) => at >= begin && at < begin + 1000 * result.heldSeconds).length;
     assert.ok(close(messages.answered, held), `${messages.answered} answered, ws counted ${held} in the hold`);
     assert.ok(close(messages.answeredPerSecond, held / 4), `${messages.answeredPerSecond}/s`);
     assert.deepEqual(
       [messages.sentInAll, messages.bytesSent, connections.opened, connections.closeCodes],
-      [counted.at.length, counted.bytes, counted.connections, counted.codes],
+      [counted.due.length, counted.bytes, counted.connections, counted.codes],
     );
     assert.equal(counted.most, 20);
     assert.match(output, /hold .* 20 open .*p99/);
@@ -122,7 +125,7 @@ test("Ctrl-C ends a run early and prints its results", { timeout: 30_000 }, asyn
   assert.match(output, /Ended early/);
   const [head, ...lines] = readFileSync(join(dir, "early.csv"), "utf8").trim().split("\n");
   assert.match(head, /^elapsed_s,phase,/);
-  assert.equal(Number(lines.at(-1).split(",")[5]), counted.at.length); // sent
+  assert.equal(Number(lines.at(-1).split(",")[5]), counted.due.length); // sent
 });
 
 test("nobody there: status 1, and why", { timeout: 30_000 }, async (t) => {
@@ -131,9 +134,9 @@ test("nobody there: status 1, and why", { timeout: 30_000 }, async (t) => {
   assert.match(output, /lets nobody in: connect: connection refused/);
 });
 
-describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () => {
+describe("against the gateway", { skip: withoutBrokers, timeout: 180_000 }, () => {
   const env = new Environment({ after });
-  before(() => env.start(), { timeout: 10_000 });
+  before(() => env.start(), { timeout: 20_000 });
   afterEach((t) => env.report(t));
 
   async function ask(query, variables) {
@@ -155,12 +158,14 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () =>
 
   for (const protocol of ["graphql-transport-ws", "graphql-ws"]) {
     test(`subscriptions over ${protocol}`, { timeout: 30_000 }, async (t) => {
+      // All connections hear the same clock: a tick that is late at an end of the hold
+      // is on its other side for all of them. Of 15, two may be.
       const operation = "subscription { timeUpdates(intervalMs: 200) }";
-      const args = ["--connections", 100, "--operation", operation, "--expect", "5/s", "--hold", "3s", ...brief];
+      const args = ["--connections", 100, "--operation", operation, "--expect", "4.4/s", "--hold", "3s", ...brief];
       const asserted = ["--assert", "no-loss", "--assert", "p99<1s", "--assert", "errors<=0%"];
       const { code, output, result } = await load(t, env.gateway.socket, "--protocol", protocol, ...args, ...asserted);
       assert.equal(code, 0, output);
-      assert.ok(close(result.messages.answeredPerSecond, 500), output);
+      assert.ok(Math.abs(result.messages.answeredPerSecond - 500) < 70, output);
     });
 
     test(`queries over ${protocol}`, { timeout: 30_000 }, async (t) => {
@@ -181,7 +186,7 @@ describe("against the gateway", { skip: withoutBrokers, timeout: 60_000 }, () =>
     const spoken = [env.gateway.socket, "--protocol", "graphql-transport-ws", ...brief];
     const listening = start(
       t,
-      ...[...spoken, "--connections", 50, "--hold", "4s"],
+      ...[...spoken, "--connections", 50, "--hold", "8s"],
       ...["--operation", `subscription { messageUpdates(room: "${id}") { id content timestamp } }`],
     );
     await until("it holds", () => listening.output.includes("hold "));

@@ -105,7 +105,7 @@ describe("sluice mock", { timeout: 60_000 }, () => {
        const ws = new WebSocket(process.env.MOCK_URL + "/chat", "chat.v1");
        ws.on("open", () => ws.send(process.argv[2]));
        ws.on("message", () => ws.close(1000));
-       setTimeout(() => ws.terminate(), 500).unref();
+       setTimeout(() => ws.terminate(), 5000).unref();
        ws.on("close", () => process.exit(0));`,
     );
     const script = join(dir, "script.yaml");

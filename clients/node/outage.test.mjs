@@ -26,13 +26,14 @@ const kinds = {
 const ready = async (gateway) => JSON.parse((await request(`${gateway.url}/readyz`)).body);
 const gapOf = (result) => result.extensions?.sluice?.gap;
 
-// publishFails publishes while the broker is away.
+// publishFails publishes while the broker is away. The gateway gives up after 3 s;
+// its other time-outs are of 5 s and more.
 async function publishFails(client, mutation) {
   const begin = Date.now();
   const { errors } = await client.execute({ query: mutation });
   const took = Date.now() - begin;
   assert.equal(errors?.[0].extensions.code, "UPSTREAM_UNAVAILABLE", JSON.stringify(errors));
-  assert.ok(took < 3_500, `the error took ${took} ms`);
+  assert.ok(took < 4_500, `the error took ${took} ms`);
 }
 
 describe("a broker that goes away", { skip: withoutBrokers, timeout: 120_000 }, () => {
@@ -52,7 +53,7 @@ describe("a broker that goes away", { skip: withoutBrokers, timeout: 120_000 }, 
       return stream;
     };
     // deliversAgain: within 5 s of the broker's return, the loss told on the first event alone.
-    const deliversAgain = async (stream, before) => {
+    const deliversAgain = async (stream) => {
       const begin = Date.now();
       const first = await established(
         stream,
@@ -60,7 +61,9 @@ describe("a broker that goes away", { skip: withoutBrokers, timeout: 120_000 }, 
         (result) => told(result) === "after",
       );
       assert.ok(Date.now() - begin < 5_000, `delivers again after ${Date.now() - begin} ms`);
-      assert.equal(stream.results[before], first, "nothing comes between");
+      // What was sent to see whether the subscription is in place may have come twice.
+      const between = stream.results.slice(0, stream.results.indexOf(first)).map(told);
+      assert.deepEqual(new Set(between), new Set(["before"]), "nothing comes between");
       assert.ok(gapOf(first)?.reason, `tells of the gap: ${JSON.stringify(first.extensions)}`);
       await kind.send(env, "and on");
       const second = await stream.find("an event after the first", (result) => told(result) === "and on");
@@ -75,7 +78,6 @@ describe("a broker that goes away", { skip: withoutBrokers, timeout: 120_000 }, 
           const broker = kind.broker(env);
           const client = connect(t, "graphql-ws", env.gateway.socket);
           const stream = await subscribe(client);
-          const before = stream.results.length;
           await broker.stop(signal);
           await until("readyz says 503", async () => (await request(`${env.gateway.url}/readyz`)).status === 503);
           assert.equal((await ready(env.gateway)).bridges[name], "CONNECTING");
@@ -85,7 +87,7 @@ describe("a broker that goes away", { skip: withoutBrokers, timeout: 120_000 }, 
 
           const during = client.subscribe({ query: subscription });
           await broker.start();
-          await deliversAgain(stream, before);
+          await deliversAgain(stream);
           await during.find("delivery to one that came during the outage", (result) => told(result));
           await until("readyz says 200", async () => (await request(`${env.gateway.url}/readyz`)).status === 200);
           assert.equal((await client.execute({ query: mutation })).errors, undefined, "publishing works again");

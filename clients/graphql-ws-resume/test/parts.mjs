@@ -136,6 +136,7 @@ export class Proxy {
   budget = () => ({});
   cuts = 0;
   open = true; // else connections are refused as soon as they come
+  heard = ""; // what came from the server
   #pairs = new Set();
 
   static async start(t, ...addrs) {
@@ -167,6 +168,7 @@ export class Proxy {
           left = -1;
         }
       });
+    far.on("data", (data) => (this.heard += data));
     pass(far, near, down);
     pass(near, far, up);
     for (const end of [near, far]) end.on("close", () => this.#end(pair));
