@@ -102,6 +102,18 @@ func TestArrows(t *testing.T) {
 	}
 }
 
+func TestEveryPackageIsInTheDocs(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range packages(t) {
+		if !strings.Contains(string(text), "`"+dir+"`") && !strings.Contains(string(text), "`…/"+filepath.Base(dir)+"`") {
+			t.Errorf("docs/architecture.md does not say what %s is", dir)
+		}
+	}
+}
+
 func covers(allowed []string, path string) bool {
 	return slices.ContainsFunc(allowed, func(a string) bool {
 		folder, all := strings.CutSuffix(a, "...")
