@@ -120,6 +120,11 @@ const mqttMany = 100
 // first hundred.
 func (d *MQTTDecoder) Write(message []byte) []MQTTPacket {
 	var packets []MQTTPacket
+	tell := func(p MQTTPacket) {
+		if len(packets) < mqttMany {
+			packets = append(packets, p)
+		}
+	}
 	for !d.broken && (len(message) > 0 || d.inBody && d.rest == 0) {
 		if !d.inBody {
 			d.head = append(d.head, message[0])
@@ -130,7 +135,7 @@ func (d *MQTTDecoder) Write(message []byte) []MQTTPacket {
 			}
 			if d.head[n]&0x80 != 0 {
 				d.broken = true
-				packets = append(packets, MQTTPacket{Type: MQTTType(d.head[0] >> 4), Flags: d.head[0] & 0xf, Problem: "the remaining length has more than four bytes"})
+				tell(MQTTPacket{Type: MQTTType(d.head[0] >> 4), Flags: d.head[0] & 0xf, Problem: "the remaining length has more than four bytes"})
 				break
 			}
 			length, _ := binary.Uvarint(d.head[1:]) // the same encoding
@@ -142,9 +147,7 @@ func (d *MQTTDecoder) Write(message []byte) []MQTTPacket {
 		d.rest -= len(piece)
 		d.body = append(d.body, piece[:min(len(piece), d.Limit-len(d.body))]...)
 		if d.rest == 0 {
-			if p := d.packet(); len(packets) < mqttMany {
-				packets = append(packets, p)
-			}
+			tell(d.packet())
 			d.head, d.body, d.inBody = d.head[:0], nil, false
 		}
 	}

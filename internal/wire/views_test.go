@@ -74,8 +74,10 @@ func TestMQTTIsBounded(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := d.Write(unhex(t, strings.Repeat("c000", 5000))); len(got) != mqttMany {
-		t.Errorf("%d packets of one message", len(got))
+	for _, message := range []string{strings.Repeat("c000", 5000), strings.Repeat("c000", mqttMany) + "c0ffffffff"} {
+		if got := d.Write(unhex(t, message)); len(got) != mqttMany {
+			t.Errorf("%d packets of one message", len(got))
+		}
 	}
 	d = MQTTDecoder{Limit: 100_000, Level: 4}
 	if got := d.Write(unhex(t, "82 ba 17 0001"+strings.Repeat("000000", 1000))); len(got) != 1 || len(got[0].Filters) != mqttMany || got[0].Problem == "" {
