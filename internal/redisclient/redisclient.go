@@ -1,6 +1,6 @@
-// Package redisclient prepares clients of a Redis server that do nothing by
-// themselves: they neither connect again nor try again nor write to standard
-// error, so that whoever owns a connection knows what became of it.
+// Package redisclient prepares clients of a Redis server that try nothing twice,
+// neither a connection nor a command, and write nothing to standard error: who
+// asks is told of every failure, and decides.
 package redisclient
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/sluice-gateway/sluice/bridges"
 )
 
-// DialTimeout bounds how long a connection may take to be made, TLS included.
-const DialTimeout = 2 * time.Second
+// dialTimeout bounds how long a connection may take to be made, TLS included.
+const dialTimeout = 2 * time.Second
 
 // errURL never quotes the URL, nor the parser's error, which does: there may be
 // a password in it.
@@ -55,12 +55,12 @@ func Options(url string, timeout time.Duration, connections int) (*redis.Options
 	opts.ClientName = ""
 	opts.DialerRetries = 1
 	opts.MaxRetries = -1
-	opts.DialTimeout = DialTimeout
+	opts.DialTimeout = dialTimeout
 	opts.ReadTimeout = timeout
 	opts.WriteTimeout = timeout
 	opts.PoolTimeout = timeout
 	opts.PoolSize = connections
-	opts.PipelinePoolSize = -1
+	opts.PipelinePoolSize = -1 // pipelines take the same connections
 	opts.MinIdleConns = 0
 	opts.ContextTimeoutEnabled = true
 	opts.Dialer = dialer(opts.TLSConfig)
@@ -69,7 +69,7 @@ func Options(url string, timeout time.Duration, connections int) (*redis.Options
 
 // dialer stops when its context ends; that of go-redis does not, with TLS.
 func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: DialTimeout}
+	plain := &net.Dialer{Timeout: dialTimeout}
 	if config == nil {
 		return plain.DialContext
 	}

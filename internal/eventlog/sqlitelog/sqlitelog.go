@@ -345,7 +345,7 @@ const maxNumber = 1<<63 - 1
 
 func number(n uint64) int64 { return int64(min(n, maxNumber)) }
 
-// nowhere stands for the hi of an entry that is not there.
+// nowhere is what the page statement has for the hi of an entry that is not there.
 const nowhere = -1
 
 // position is made of what SQLite has. database/sql gives an int64 as it is, but
